@@ -1,0 +1,21 @@
+"""``python -m anomaly_lib``, the same as the console command ``anomaly``."""
+
+import click
+
+from anomaly_lib.commands.data import main as data
+from anomaly_lib.commands.demo import main as demo
+from anomaly_lib.commands.evaluate import main as evaluate
+from anomaly_lib.commands.train import main as train
+
+
+@click.group()
+@click.version_option(package_name="anomaly_lib", prog_name="anomaly")
+def main() -> None:
+    """Industrial visual anomaly detection."""
+
+
+for command in (train, evaluate, data, demo):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Argument lists for the command line, for notebooks that call it.
+
+::
+
+    with commandline_args(*get_train_args("first", ("results", "demo"), ("cloth",))):
+        train()
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from anomaly_lib.folders import data_folder
+
+ALL_CATEGORIES = (
+    "bottle",
+    "cable",
+    "capsule",
+    "carpet",
+    "grid",
+    "hazelnut",
+    "leather",
+    "metal_nut",
+    "pill",
+    "screw",
+    "tile",
+    "toothbrush",
+    "transistor",
+    "wood",
+    "zipper",
+)
+"""The categories of MVTec AD."""
+
+
+@contextmanager
+def commandline_args(*args: str) -> Iterator[None]:
+    """Put `args` in the place of ``sys.argv`` within a ``with`` block; restore it whatever happens there."""
+    before = sys.argv[:]
+    sys.argv[:] = args
+    try:
+        yield
+    finally:
+        sys.argv[:] = before
+
+
+def get_train_args(
+    exp_name: str,
+    dst_folders: tuple[str | Path, str],
+    categories: Sequence[str],
+    backbone: str = "tf_efficientnet_lite0",
+    patchsize: int = 3,
+    image_size: int = 224,
+    resize: int | None = None,
+    sampler_percentage: float = 0.1,
+    target_embed_dimension: int = 1024,
+    anomaly_scorer_num_nn: int = 1,
+    *,
+    method: str = "patch_core",
+    data_path: str | Path | None = None,
+    layers: Sequence[str] = (),
+) -> list[str]:
+    """Return the argument list of ``anomaly train`` for one experiment.
+
+    Parameters
+    ----------
+    exp_name, dst_folders
+        The run is written to ``<dst_folders[0]>/<dst_folders[1]>/<exp_name>``, with a number appended when
+        that exists.
+    categories
+        Categories of the data set, one model each.
+    backbone, layers
+        A timm model and names of its layers; without layers its default ones.
+    image_size, resize
+        Side of the centre crop, and the length that the image's shorter side is resized to before, in pixels.
+        Without `resize` the crop is always 7/8 of it: 224 of 256, 280 of 320.
+    sampler_percentage
+        Share of the patches to keep in the memory bank, or, above 1, their number.
+    method
+        The detector's word on the command line; only ``patch_core`` has the options above.
+    data_path
+        Root of the data set; by default `data_folder()`.
+    """
+    if method != "patch_core":
+        raise ValueError(f"unknown method {method!r}: use patch_core")
+    return [
+        *("command", "--seed", "0", "--save_patchcore_model"),
+        *("--log_group", exp_name, "--log_project", dst_folders[1], str(dst_folders[0])),
+        *("patch_core", "-b", backbone, *_each("-le", layers)),
+        *("--pretrain_embed_dimension", "1024", "--target_embed_dimension", str(target_embed_dimension)),
+        *("--anomaly_scorer_num_nn", str(anomaly_scorer_num_nn), "--patchsize", str(patchsize)),
+        *("sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"),
+        *_dataset_args(categories, resize or round(image_size * 8 / 7), image_size, data_path),
+    ]
+
+
+def get_evaluate_args(
+    results_dst_folder: str | Path,
+    model_paths: Sequence[str | Path],
+    categories: Sequence[str],
+    resize: int | None = None,
+    image_size: int | None = None,
+    *,
+    data_path: str | Path | None = None,
+) -> list[str]:
+    """Return the argument list of ``anomaly evaluate`` for saved models.
+
+    Parameters
+    ----------
+    results_dst_folder
+        Where the results are written, with a number appended when it exists.
+    model_paths, categories
+        One model for each category, in the same order, or one for all.
+    resize, image_size
+        By default those that each model was fitted with.
+    data_path
+        Root of the data set; by default `data_folder()`.
+    """
+    return [
+        *("command", "--seed", "0", str(results_dst_folder)),
+        *("model_loader", *_each("-p", map(str, model_paths))),
+        *_dataset_args(categories, resize, image_size, data_path),
+    ]
+
+
+def _dataset_args(
+    categories: Sequence[str], resize: int | None, image_size: int | None, data_path: str | Path | None
+) -> list[str]:
+    if isinstance(categories, str):
+        raise TypeError(f"categories is the string {categories!r}: give a tuple, ({categories!r},)")
+    resize_args = () if resize is None else ("--resize", str(resize))
+    size_args = () if image_size is None else ("--imagesize", str(image_size))
+    path = str(data_path or data_folder())
+    return ["dataset", *resize_args, *size_args, *_each("-d", categories), "mvtec", path]
+
+
+def _each(option: str, values: Sequence[str] | Iterator[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]

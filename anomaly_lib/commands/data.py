@@ -1,0 +1,25 @@
+"""``anomaly data``: data sets to work on."""
+
+from pathlib import Path
+
+import click
+
+from anomaly_lib.commands.common import errors_as_sentences, progress_bars
+from anomaly_lib.folders import sample_folder
+
+
+@click.group(name="data")
+def main() -> None:
+    """Make data sets to work on."""
+
+
+@main.command("sample")
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--seed", type=int, default=0, show_default=True)
+def sample(path: Path | None, seed: int) -> None:
+    """Generate the sample data set in PATH, by default data/sample of the work folder."""
+    from anomaly_lib.datasets.sample import generate_sample
+
+    with errors_as_sentences(), progress_bars() as progress:
+        root = generate_sample(path or sample_folder(), seed, progress=progress)
+    click.echo(f"Sample data set: {root}")

@@ -1,0 +1,92 @@
+"""``anomaly evaluate``: score test images with saved models."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from anomaly_lib.commands.common import (
+    ChainedGroup,
+    chosen_device,
+    dataset_options,
+    messages_on_stderr,
+    print_results,
+    progress_bars,
+    run_options,
+    warn_of_no_effect,
+)
+from anomaly_lib.commands.train import data_choice
+
+
+@click.command(cls=ChainedGroup, name="evaluate")
+@click.argument("results_path", type=click.Path(path_type=Path))
+@run_options
+def main(**options: Any) -> None:
+    r"""Evaluate saved models.
+
+    \b
+    anomaly evaluate RESULTS_PATH model_loader -p MODEL_FOLDER
+        dataset -d cloth mvtec DATA_PATH
+
+    The run is written to RESULTS_PATH, with a number appended when that exists.
+    """
+
+
+@click.command("model_loader")
+@click.option(
+    *("-p", "--patch_core_paths", "model_paths"),
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of a model, ours or the official PatchCore's; one for all categories, or one each.",
+)
+@click.option("--weights", help="File with the backbone's weights, when it is no longer where it was.")
+@click.option("--faiss_on_gpu", is_flag=True, help="No effect: --device says where.")
+@click.option("--faiss_num_workers", type=int, help="No effect: all cores are used.")
+@click.pass_context
+def model_loader(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
+    """Which models; patch_core_loader is the official word for the same."""
+    return "model_loader", {**options, "ctx": ctx}
+
+
+main.add_command(model_loader)
+main.add_command(model_loader, name="patch_core_loader")
+
+
+@main.command("dataset")
+@dataset_options
+@click.pass_context
+def dataset(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
+    """Which images."""
+    return "dataset", {**options, "ctx": ctx}
+
+
+@main.result_callback()
+def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options: Any) -> None:
+    given = dict(words)
+    if "dataset" not in given:
+        raise click.UsageError("which images? Add: dataset -d CATEGORY mvtec DATA_PATH")
+    if "model_loader" not in given:
+        raise click.UsageError("which models? Add: model_loader -p MODEL_FOLDER")
+    with messages_on_stderr(), progress_bars() as progress:
+        from anomaly_lib.detectors import load_detector
+        from anomaly_lib.runs import Saving, evaluate
+
+        loader = given["model_loader"]
+        warn_of_no_effect(loader["ctx"], ("faiss_on_gpu", "faiss_num_workers"))
+        device = chosen_device(options["device"], options["gpu"])
+        run = evaluate(
+            results_path,
+            [
+                partial(load_detector, path, device=device, weights=loader["weights"])
+                for path in loader["model_paths"]
+            ],
+            data_choice(given["dataset"]),
+            seed=options["seed"],
+            saving=Saving(False, options["save_segmentation_images"], options["tensorboard"]),
+            arguments=sys.argv[1:],
+            progress=progress,
+        )
+    print_results(run.table(), run.folder)

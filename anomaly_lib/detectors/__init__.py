@@ -1,0 +1,75 @@
+"""The detectors, behind one contract."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anomaly_lib.detectors.base import Detector, Images, NotFittedError, Scores, TensorImages
+from anomaly_lib.detectors.ensemble import Ensemble
+from anomaly_lib.detectors.patchcore import PatchCore
+from anomaly_lib.errors import ModelFileError
+from anomaly_lib.model_files import read_model
+from anomaly_lib.official_files import OfficialPatchCore, holds_official_patchcore, read_official_patchcore
+from anomaly_lib.transforms import Transform
+
+__all__ = [
+    "Detector",
+    "Ensemble",
+    "Images",
+    "NotFittedError",
+    "PatchCore",
+    "Scores",
+    "TensorImages",
+    "load_detector",
+]
+
+_DETECTORS: dict[str, type[Detector]] = {detector.method: detector for detector in (PatchCore, Ensemble)}
+
+
+def load_detector(folder: Path | str, *, device: str = "auto", weights: str | None = None) -> Detector:
+    """Return the fitted model saved in `folder`, ours or the official PatchCore's.
+
+    Parameters
+    ----------
+    folder
+        Holds ``model.json``, or ``patchcore_params.pkl`` and its index. Official models run in fp32 on images
+        whose shorter side is resized to 8/7 of their crop (256 for 224), as the official scripts do.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    weights
+        The backbone's weights, when they are a file that is no longer where it was.
+
+    Raises
+    ------
+    ModelFileError
+        When there is no model, it is damaged, or the backbone's weights are not those it was fitted with.
+    """
+    folder = Path(folder)
+    if holds_official_patchcore(folder):
+        members = [_from_official(member, device, weights) for member in read_official_patchcore(folder)]
+        return members[0] if len(members) == 1 else Ensemble.of_fitted(members)
+    method = read_model(folder)[0].get("method")
+    if method not in _DETECTORS:
+        raise ModelFileError(f"the model in {folder} is of the unknown method {method!r}: update anomaly_lib")
+    return _DETECTORS[method].load(folder, device=device, weights=weights)
+
+
+def _from_official(member: OfficialPatchCore, device: str, weights: str | None) -> PatchCore:
+    official: dict[str, Any] = dict(member.parameters)
+    crop = official["input_shape"][-1]
+    model = PatchCore(
+        official["backbone.name"],
+        official["layers_to_extract_from"],
+        weights=weights,
+        pretrain_embed_dimension=official["pretrain_embed_dimension"],
+        target_embed_dimension=official["target_embed_dimension"],
+        patchsize=official["patchsize"],
+        # anomaly_scorer_num_nn is in the file, but the official code always asks for one neighbour
+        official_batch_norm=True,
+        transform=Transform(resize=round(crop * 8 / 7), crop=crop),
+        device=device,
+        precision="fp32",
+    )
+    return model.restore(torch.from_numpy(member.memory_bank), threshold=math.nan)

@@ -1,0 +1,147 @@
+"""The contract that every detector keeps: fit on normal images, score any, save and load."""
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol, Self
+
+import numpy as np
+import torch
+
+from anomaly_lib.errors import AnomalyError, DataError
+from anomaly_lib.progress import Progress, silent
+from anomaly_lib.thresholds import conformal_threshold
+from anomaly_lib.transforms import Transform
+
+
+class Images(Protocol):
+    """A source of images that can be iterated over more than once.
+
+    Iterating yields batches (n, 3, h, w), float in [0, 1]; ``len()`` is the number of images.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[torch.Tensor]: ...
+
+
+class TensorImages:
+    """Images (n, 3, h, w) in memory as a source of batches."""
+
+    def __init__(self, images: torch.Tensor, batch_size: int = 16) -> None:
+        self._images = images
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(self._images.split(self._batch_size) if len(self._images) else ())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a detector says of n images, raw, in the method's own unit: the larger, the more anomalous.
+
+    Attributes
+    ----------
+    image
+        (n,) float32.
+    maps
+        (n, h, w) float32 at the size of the model's input, or ``None`` from a method that does not localise.
+    """
+
+    image: np.ndarray
+    maps: np.ndarray | None
+
+
+class NotFittedError(AnomalyError):
+    """`score` or `save` was called before `fit`."""
+
+
+class Detector(ABC):
+    """Base class of the detectors.
+
+    The constructor only stores hyper-parameters; what `fit` learns has names that end in ``_``.
+
+    Attributes
+    ----------
+    method
+        The detector's word in commands and model files.
+    transform
+        Geometry of its input; saved with the model.
+    threshold_
+        An image whose score reaches it is called anomalous. From the normal images of `fit` alone; nan when
+        they were too few to tell.
+    """
+
+    method: ClassVar[str]
+    transform: Transform
+    threshold_: float
+
+    @abstractmethod
+    def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
+        """Learn from normal images and return the detector.
+
+        Raises
+        ------
+        DataError
+            When there are no images or they are not (n, 3, h, w).
+        """
+
+    @abstractmethod
+    def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
+        """Return the anomaly scores and maps of images.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        DataError
+            When the images are not (n, 3, h, w).
+        """
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the fitted model to `folder`; `anomaly_lib.load_detector` reads it."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
+        """Return the model saved in `folder`; scores are the same to the bit on the same machine."""
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "threshold_"):
+            raise NotFittedError(
+                f"this {type(self).__name__} has learned nothing yet: call fit(images) first"
+            )
+
+
+def checked_batches(images: Images | torch.Tensor) -> tuple[int, Iterator[torch.Tensor]]:
+    """Return the number of images and their batches, each checked when it comes."""
+    source = TensorImages(images) if isinstance(images, torch.Tensor) else images
+    return len(source), map(_checked, source)
+
+
+def _checked(batch: torch.Tensor) -> torch.Tensor:
+    if batch.ndim != 4 or batch.shape[1] != 3:
+        raise DataError(f"images come in batches of shape (n, 3, height, width), not {tuple(batch.shape)}")
+    if not batch.is_floating_point():
+        raise DataError(f"images are floats in [0, 1], not {batch.dtype}: divide 8-bit images by 255")
+    return batch
+
+
+def normal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:
+    """Return `threshold_` for the scores (n,) of normal images that count as not fitted on.
+
+    Scores that are not finite (the model had nothing to compare the image with) are left out. Without any
+    other it is nan and a warning says so.
+    """
+    known = scores[np.isfinite(scores)]
+    if len(known):
+        return conformal_threshold(known, false_alarm_rate)
+    warnings.warn("no threshold: it takes at least two normal images to learn one", stacklevel=3)
+    return math.nan

@@ -1,0 +1,327 @@
+"""PatchCore: a memory bank of normal patch features, searched for the nearest neighbour of every patch.
+
+Roth, Pemula, Zepeda, Schoelkopf, Brox, Gehler, "Towards Total Recall in Industrial Anomaly Detection", CVPR
+2022. Where the paper and the authors' code differ, this follows the code, whose numbers are the published
+ones: squared distances, adaptive means, and no re-weighting of the image score unless `reweight` asks for it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import numpy as np
+import torch
+
+from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone
+from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
+from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError
+from anomaly_lib.kernels.coreset import greedy_coreset, project, start_at_all, start_at_some
+from anomaly_lib.kernels.leave_one_out import leave_one_out
+from anomaly_lib.kernels.neighbors import nearest
+from anomaly_lib.kernels.patches import embed_patches, smooth_maps
+from anomaly_lib.model_files import nan_to_none, new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.progress import Progress, silent, track
+from anomaly_lib.transforms import Transform
+
+Sampler = Literal["identity", "greedy_coreset", "approx_greedy_coreset", "random"]
+
+# The coreset is selected on a random projection to this many dimensions, as in the official code.
+PROJECTION = 128
+
+TRANSFORM = Transform(resize=256, crop=224)
+
+
+class PatchCore(Detector):
+    """Detector by distance to a memory bank of normal patches.
+
+    Parameters
+    ----------
+    backbone, layers, weights
+        See `anomaly_lib.backbones.Backbone`.
+    pretrain_embed_dimension, target_embed_dimension
+        Dimensions of a patch feature per layer and over all layers.
+    patchsize
+        Side of a patch's neighbourhood, in positions of the feature map.
+    sampler
+        How the memory bank is thinned out: ``approx_greedy_coreset``, ``greedy_coreset`` (they differ in
+        where they start), ``random`` or ``identity`` (keep all).
+    coreset
+        What the sampler keeps: a share of all patches when at most 1, else a number of rows.
+    num_nn
+        Nearest neighbours whose mean distance is a patch's score.
+    reweight
+        Neighbours b of equation 7, which raises the scores of images whose worst patch has its nearest
+        neighbour in a sparse part of the memory bank; 0: off.
+    false_alarm_rate
+        Share of good images that `threshold_` may at most call anomalous.
+    official_batch_norm
+        Shift the backbone's batch norms as the official code does by mistake; see
+        `Backbone.shift_batch_norm`.
+    transform, seed, device, precision
+        Input geometry; random projection and starting points; where and in which arithmetic the backbone runs
+        (``auto``: the first GPU if any, bf16 where it is fast).
+
+    Attributes
+    ----------
+    memory_bank_
+        (rows, target_embed_dimension) float32.
+    leave_one_out_
+        (n,) scores of the training images, each against the patches of the others; what `threshold_` is from.
+
+    Raises
+    ------
+    ParameterError
+        When a value makes no sense.
+    """
+
+    method: ClassVar[str] = "patch_core"
+    leave_one_out_: np.ndarray
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        layers: Sequence[str] = (),
+        *,
+        weights: str | None = None,
+        pretrain_embed_dimension: int = 1024,
+        target_embed_dimension: int = 1024,
+        patchsize: int = 3,
+        sampler: Sampler = "approx_greedy_coreset",
+        coreset: float = 0.1,
+        num_nn: int = 1,
+        reweight: int = 0,
+        false_alarm_rate: float = 0.01,
+        official_batch_norm: bool = False,
+        transform: Transform = TRANSFORM,
+        seed: int = 0,
+        device: str = "auto",
+        precision: PrecisionChoice = "auto",
+    ) -> None:
+        self.backbone, self.layers, self.weights = backbone, tuple(layers), weights
+        self.pretrain_embed_dimension = pretrain_embed_dimension
+        self.target_embed_dimension = target_embed_dimension
+        self.patchsize = patchsize
+        self.sampler, self.coreset = sampler, coreset
+        self.num_nn, self.reweight = num_nn, reweight
+        self.false_alarm_rate = false_alarm_rate
+        self.official_batch_norm = official_batch_norm
+        self.transform = transform
+        self.seed = seed
+        self.device = pick_device(device)
+        self.precision = pick_precision(precision, self.device)
+        self._check_parameters()
+
+    def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
+        """Fill the memory bank with a coreset of the patches of normal `images`."""
+        if len(images) == 0:
+            raise DataError("no images to fit on: PatchCore needs images of good parts")
+        self._backbone = self._load_backbone()
+        features, grid = self._embed_all(images, progress)  # (n * h * w, d)
+        generator = torch.Generator().manual_seed(self.seed)
+        projected = project(features, PROJECTION, generator)
+        kept = self._sample(projected, generator, progress)
+        self.memory_bank_ = features[kept]
+        if self.num_nn > len(kept):
+            raise ParameterError(f"{self.num_nn} neighbours were asked of a memory bank of {len(kept)} rows")
+        image_of = torch.arange(len(images), device=kept.device).repeat_interleave(math.prod(grid))
+        self.leave_one_out_ = self._leave_one_out(features, projected, kept, image_of)
+        self.threshold_ = normal_threshold(self.leave_one_out_, self.false_alarm_rate)
+        return self
+
+    def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
+        """Score images by the squared distance of their patches to the memory bank."""
+        self._require_fitted()
+        image_scores, maps = [], []
+        total, batches = checked_batches(images)
+        for batch in track(batches, "score", total, progress):
+            features = self._embed(batch)  # (n, h, w, d)
+            distances, rows = nearest(features.flatten(0, 2), self.memory_bank_, self.num_nn)
+            patch_scores = distances.mean(dim=1).unflatten(0, features.shape[:3])  # (n, h, w)
+            worst, patch = patch_scores.flatten(1).max(dim=1)
+            if self.reweight:
+                at = patch + torch.arange(len(batch), device=patch.device) * patch_scores[0].numel()
+                worst = worst * self._weight(features.flatten(0, 2)[at], rows[at, 0])
+            image_scores.append(worst.cpu())
+            maps.append(smooth_maps(patch_scores, (batch.shape[2], batch.shape[3])).cpu())
+        if not image_scores:
+            return Scores(
+                np.zeros(0, np.float32), np.zeros((0, self.transform.size, self.transform.size), np.float32)
+            )
+        return Scores(torch.cat(image_scores).numpy(), torch.cat(maps).numpy())
+
+    def save(self, folder: Path) -> None:
+        """Write the memory bank and the hyper-parameters; the backbone's weights are named, not copied."""
+        self._require_fitted()
+        description = {
+            "method": self.method,
+            "parameters": self._parameters(),
+            "transform": asdict(self.transform),
+            "backbone": {"origin": self._backbone.origin, "fingerprint": self._backbone.fingerprint},
+            "threshold": nan_to_none(self.threshold_),
+        }
+        with new_folder(Path(folder)) as unfinished:
+            write_model(unfinished, description, {"memory_bank": self.memory_bank_})
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
+        """Return the model in `folder`; the backbone's weights are where they were, or in `weights`."""
+        description, tensors = read_model(Path(folder))
+        parameters = description["parameters"]
+        if weights is not None:
+            parameters["weights"] = weights
+        model = cls(**parameters, transform=Transform(**description["transform"]), device=device)
+        model.restore(tensors["memory_bank"], none_to_nan(description["threshold"]))
+        if model._backbone.fingerprint != description["backbone"]["fingerprint"]:
+            raise ModelFileError(
+                f"the model in {folder} was fitted with other weights of {model.backbone} (from "
+                f"{description['backbone']['origin']}) than are found here ({model._backbone.origin}): give "
+                "the file that it was fitted with by --weights"
+            )
+        return model
+
+    def typical_distance(self) -> float:
+        """Return the median distance of the memory bank's rows to their nearest neighbour in it.
+
+        A unit for scores where there is no threshold. Of a large bank some 2,000 rows are asked.
+        """
+        self._require_fitted()
+        some = torch.arange(
+            0, len(self.memory_bank_), max(1, len(self.memory_bank_) // 2000), device=self.device
+        )
+        everyone = torch.arange(len(self.memory_bank_), device=self.device)
+        found = nearest(self.memory_bank_[some], self.memory_bank_, query_groups=some, bank_groups=everyone)
+        return float(found[0].median())
+
+    def restore(self, memory_bank: torch.Tensor, threshold: float = math.nan) -> Self:
+        """Take over a memory bank (rows, d) that was filled elsewhere, in place of `fit`."""
+        self._backbone = self._load_backbone()
+        self.memory_bank_ = memory_bank.to(self.device)
+        self.threshold_ = threshold
+        return self
+
+    def _check_parameters(self) -> None:
+        if self.sampler not in get_args(Sampler):
+            raise ParameterError(f"sampler is {self.sampler!r}: use one of {', '.join(get_args(Sampler))}")
+        if not self.coreset > 0 or (self.coreset > 1 and self.coreset != int(self.coreset)):
+            raise ParameterError(
+                f"coreset is {self.coreset}: give a share of the patches in (0, 1] or a number of rows"
+            )
+        for name in ("patchsize", "pretrain_embed_dimension", "target_embed_dimension", "num_nn"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.reweight < 0 or self.reweight == 1:
+            raise ParameterError(f"reweight is {self.reweight}: give at least 2 neighbours, or 0 for none")
+        if not 0 < self.false_alarm_rate < 1:
+            raise ParameterError(f"false_alarm_rate is {self.false_alarm_rate}: it must be between 0 and 1")
+
+    def _parameters(self) -> dict[str, Any]:
+        names = (
+            *("backbone", "weights", "pretrain_embed_dimension", "target_embed_dimension", "patchsize"),
+            *(
+                "sampler",
+                "coreset",
+                "num_nn",
+                "reweight",
+                "false_alarm_rate",
+                "official_batch_norm",
+                "seed",
+                "precision",
+            ),
+        )
+        return {"layers": list(self._backbone.layers), **{name: getattr(self, name) for name in names}}
+
+    def _load_backbone(self) -> Backbone:
+        backbone = Backbone(
+            self.backbone, self.layers, weights=self.weights, device=self.device, precision=self.precision
+        )
+        if self.official_batch_norm:
+            backbone.shift_batch_norm(self.transform.size)
+        return backbone
+
+    # Section 3.1: locally aware patch features
+
+    def _embed(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the patch features (n, h, w, d) of images (n, 3, H, W)."""
+        with torch.inference_mode():
+            return embed_patches(
+                self._backbone(batch),
+                self.patchsize,
+                self.pretrain_embed_dimension,
+                self.target_embed_dimension,
+            )
+
+    def _embed_all(
+        self, images: Images | torch.Tensor, progress: Progress
+    ) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Return the patch features of all images, image after image (n * h * w, d), and the grid (h, w)."""
+        total, batches = checked_batches(images)
+        features, done = torch.empty(0), 0
+        progress("features", 0, total)
+        for batch in batches:
+            embedded = self._embed(batch)
+            grid, patches = (embedded.shape[1], embedded.shape[2]), embedded.shape[1] * embedded.shape[2]
+            if done == 0:
+                features = embedded.new_empty(total * patches, embedded.shape[3])
+            features[done * patches : (done + len(batch)) * patches] = embedded.flatten(0, 2)
+            done += len(batch)
+            progress("features", done, total)
+        return features, grid
+
+    # Section 3.2: coreset-reduced patch-feature memory bank
+
+    def _sample(
+        self, projected: torch.Tensor, generator: torch.Generator, progress: Progress
+    ) -> torch.Tensor:
+        """Return the indices of the rows to keep."""
+        rows = len(projected)
+        if self.sampler == "identity":
+            return torch.arange(rows, device=projected.device)
+        size = min(rows, max(1, int(rows * self.coreset if self.coreset <= 1 else self.coreset)))
+        if self.sampler == "random":
+            return torch.randperm(rows, generator=generator)[:size].to(projected.device)
+        if self.sampler == "greedy_coreset":
+            start = start_at_all(projected)
+        else:
+            start = start_at_some(projected, generator)
+        return greedy_coreset(projected, size, start, progress)
+
+    # Section 3.3: anomaly detection
+
+    def _weight(
+        self,
+        patches: torch.Tensor,
+        rows: torch.Tensor,
+        groups: torch.Tensor | None = None,
+        bank_groups: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the weights (n,) of equation 7 for the worst `patches` (n, d) and their nearest bank `rows`.
+
+        With m* the nearest row and N_b(m*) the b rows nearest to it, itself among them: one minus the share
+        of exp |patch - m*| in the sum of exp |patch - m| over N_b(m*). Plain (not squared) distances.
+        """
+        nearest_rows = self.memory_bank_[rows]
+        neighbours = min(self.reweight, len(self.memory_bank_))
+        found = nearest(
+            nearest_rows, self.memory_bank_, neighbours, query_groups=groups, bank_groups=bank_groups
+        )
+        distances = (patches[:, None] - self.memory_bank_[found[1]]).norm(dim=2)  # (n, b)
+        distances.masked_fill_(found[0].isinf(), -torch.inf)  # fewer than b rows are of other images
+        to_nearest = (patches - nearest_rows).norm(dim=1)
+        return 1 - torch.exp(to_nearest - distances.logsumexp(dim=1))
+
+    # The threshold, from normal images alone (not in the paper)
+
+    def _leave_one_out(
+        self, features: torch.Tensor, projected: torch.Tensor, kept: torch.Tensor, image_of: torch.Tensor
+    ) -> np.ndarray:
+        """Return the image scores (n,) of the training images, each against the patches of the others."""
+        worst = leave_one_out(features, projected, kept, image_of, self.num_nn)
+        scores = worst.distance
+        if self.reweight:
+            images = image_of[worst.row]
+            weights = self._weight(features[worst.row], worst.neighbour, images, image_of[kept])
+            scores = torch.where(scores.isinf(), scores, scores * weights)
+        return scores.cpu().numpy()

@@ -1,0 +1,1 @@
+"""Pure tensor functions with no state: what the detectors compute."""

@@ -1,0 +1,122 @@
+"""Greedy coreset selection (k-center) on a random projection, as PatchCore subsamples its memory bank.
+
+Roth et al., CVPR 2022, algorithm 1; Sener and Savarese, ICLR 2018. The selection is the textbook's, row by
+row the farthest from those already selected, but distances are brought up to date for hundreds of selections
+at a time.
+"""
+
+import numpy as np
+import torch
+
+from anomaly_lib.progress import Progress, silent
+
+# Rows considered for selection between two updates of all distances.
+_CANDIDATES = 1024
+# Rows brought up to date at a time: the product with a few hundred selected rows stays in a CPU's cache.
+_BLOCK = 4096
+
+
+def project(features: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Tensor:
+    """Return `features` (n, d) on a random projection (n, dim), float32; unchanged when d is `dim`.
+
+    The projection is drawn as the official code's ``nn.Linear(d, dim, bias=False)`` draws it: uniform within
+    1 / sqrt(d). Distances keep their order approximately (Johnson and Lindenstrauss).
+    """
+    if features.shape[1] == dim:
+        return features.float()
+    bound = features.shape[1] ** -0.5
+    weight = torch.empty(features.shape[1], dim).uniform_(-bound, bound, generator=generator)
+    return torch.cat([block.float() @ weight.to(features.device) for block in features.split(_BLOCK)])
+
+
+def start_at_all(rows: torch.Tensor) -> torch.Tensor:
+    """Return the initial squared distances (n,) of the official ``greedy_coreset``.
+
+    The first row selected is the one with the largest root sum of squared distances to all rows. The official
+    code forms the n x n matrix for that; the sum has a closed form.
+    """
+    centered = (rows - rows.mean(dim=0)).double()
+    norms = centered.square().sum(dim=1)
+    return (len(rows) * norms + norms.sum()).float()
+
+
+def start_at_some(rows: torch.Tensor, generator: torch.Generator, points: int = 10) -> torch.Tensor:
+    """Return the initial squared distances (n,) of the official ``approx_greedy_coreset``.
+
+    The square of the mean distance to a few random rows; as in the official code it also caps the distances
+    to the first selected rows.
+    """
+    chosen = torch.randperm(len(rows), generator=generator)[:points].to(rows.device)
+    blocks = rows.split(_BLOCK)
+    return torch.cat([torch.cdist(block, rows[chosen]).mean(dim=1) for block in blocks]).square()
+
+
+def greedy_coreset(
+    rows: torch.Tensor, size: int, start: torch.Tensor, progress: Progress = silent
+) -> torch.Tensor:
+    """Return the indices (size,) int64 of a greedy k-center selection, in the order of selection.
+
+    Parameters
+    ----------
+    rows
+        (n, d) float32.
+    size
+        Rows to select, 1 to n.
+    start
+        (n,) squared distances before the first selection, from `start_at_all` or `start_at_some`.
+
+    Notes
+    -----
+    Exact: a row's stored distance can only be larger than its true distance to the selection. So the rows
+    with the largest stored distances are taken as candidates, and the selection goes on among them, with
+    their own small distance matrix, while the farthest candidate is at least as far as the largest stored
+    distance outside. Then all rows are brought up to date with one matrix product. No row is selected twice,
+    not even among duplicates.
+    """
+    if not 1 <= size <= len(rows):
+        raise ValueError(f"a coreset of {size} rows was asked of {len(rows)} rows")
+    rows = rows - rows.mean(dim=0)  # smaller norms, smaller rounding errors in the products
+    norms = rows.square().sum(dim=1)
+    distances = start.clone().float()
+    selected: list[torch.Tensor] = []
+    done = 0
+    progress("coreset", 0, size)
+    while done < size:
+        chosen = _select_among_farthest(rows, distances, size - done)
+        selected.append(chosen)
+        done += len(chosen)
+        if done < size:
+            _update(distances, rows, norms, chosen)
+        progress("coreset", done, size)
+    return torch.cat(selected)
+
+
+def _select_among_farthest(rows: torch.Tensor, distances: torch.Tensor, wanted: int) -> torch.Tensor:
+    """Return the next selections, at least one and at most `wanted`, that need no update in between."""
+    stored, candidates = distances.topk(min(_CANDIDATES + 1, len(rows)))
+    outside = float(stored[-1]) if len(rows) > _CANDIDATES else -torch.inf
+    candidates = candidates[:_CANDIDATES]
+    points = rows[candidates]
+    between = torch.cdist(points, points).square_().cpu().numpy()
+    current = stored[:_CANDIDATES].cpu().numpy().copy()
+    picks: list[int] = []
+    while len(picks) < min(wanted, len(candidates)):
+        pick = int(current.argmax())
+        if picks and current[pick] < outside:
+            break
+        picks.append(pick)
+        np.minimum(current, between[pick], out=current)
+        current[pick] = -1  # never selected again
+    return candidates[picks]
+
+
+def _update(distances: torch.Tensor, rows: torch.Tensor, norms: torch.Tensor, chosen: torch.Tensor) -> None:
+    """Lower the stored `distances` (n,) in place to the distances to the rows newly `chosen`."""
+    centers = rows[chosen].T.contiguous()  # (d, chosen)
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        products = torch.addmm(norms[chosen], rows[block], centers, alpha=-2)  # (block, chosen)
+        torch.minimum(
+            distances[block], (products.amin(dim=1) + norms[block]).clamp_(min=0), out=distances[block]
+        )
+    distances[chosen] = -1

@@ -1,0 +1,85 @@
+"""The score that each image would have against a memory bank without its own patches."""
+
+from typing import NamedTuple
+
+import torch
+
+from anomaly_lib.kernels.neighbors import nearest
+
+# Patches of each image that are searched at a time, the most promising first.
+_AT_A_TIME = 8
+_BLOCK = 4096
+
+
+class WorstPatches(NamedTuple):
+    """The worst patch of each of n images: its mean distance, its row and its nearest row of the bank."""
+
+    distance: torch.Tensor  # (n,) infinite where the bank has too few patches of other images
+    row: torch.Tensor  # (n,) among all patches
+    neighbour: torch.Tensor  # (n,) in the bank
+
+
+def leave_one_out(
+    features: torch.Tensor, projected: torch.Tensor, kept: torch.Tensor, image_of: torch.Tensor, k: int = 1
+) -> WorstPatches:
+    """Return for each image the patch that is farthest from the bank's patches of all other images.
+
+    Parameters
+    ----------
+    features
+        (n * p, d) patches of n images, image after image, p each.
+    projected
+        (n * p, e) the same on few dimensions, in which distances are roughly kept.
+    kept
+        (m,) rows of `features` that make up the bank.
+    image_of
+        (n * p,) the image of each patch, from 0.
+    k
+        Neighbours whose mean squared distance counts.
+
+    Notes
+    -----
+    Exact, but few patches are searched for in the whole bank. The distance to any k rows of other images
+    bounds a patch's distance from above, and rows found on the projection bound it closely. So patches are
+    searched in the order of their bounds, until the worst one found is no less than the next bound.
+    """
+    bank, bank_images = features[kept], image_of[kept]
+    found = nearest(projected, projected[kept], k, query_groups=image_of, bank_groups=bank_images)
+    images = int(image_of[-1]) + 1
+    bounds = _mean_distances(features, bank, *found).reshape(images, -1)  # (n, p)
+    first_row = torch.arange(images, device=kept.device) * bounds.shape[1]
+    bounds, order = bounds.sort(dim=1, descending=True)
+    worst = torch.full((images,), -torch.inf, device=kept.device)
+    row, neighbour = torch.zeros_like(first_row), torch.zeros_like(first_row)
+    for start in range(0, bounds.shape[1], _AT_A_TIME):
+        open_images = (bounds[:, start] > worst).nonzero().flatten()
+        if not len(open_images):
+            break
+        rows = first_row[open_images, None] + order[open_images, start : start + _AT_A_TIME]  # (o, few)
+        searched = nearest(
+            features[rows.flatten()],
+            bank,
+            k,
+            query_groups=image_of[rows.flatten()],
+            bank_groups=bank_images,
+        )
+        distance, which = searched[0].mean(dim=1).reshape(rows.shape).max(dim=1)
+        at = which[:, None]
+        better = distance > worst[open_images]
+        improved = open_images[better]
+        worst[improved] = distance[better]
+        row[improved] = rows.gather(1, at)[better, 0]
+        neighbour[improved] = searched[1][:, 0].reshape(rows.shape).gather(1, at)[better, 0]
+    return WorstPatches(worst, row, neighbour)
+
+
+def _mean_distances(
+    features: torch.Tensor, bank: torch.Tensor, distances: torch.Tensor, rows: torch.Tensor
+) -> torch.Tensor:
+    """Return the mean squared distance (n,) of features (n, d) to the bank's `rows` (n, k) found for them."""
+    means = torch.empty(len(features), device=features.device)
+    for start in range(0, len(features), _BLOCK):
+        block = features[start : start + _BLOCK, None].float()
+        neighbours = bank[rows[start : start + _BLOCK]].float()  # (block, k, d)
+        means[start : start + _BLOCK] = (block - neighbours).square().sum(dim=2).mean(dim=1)
+    return torch.where(distances.isinf().any(dim=1), torch.inf, means)

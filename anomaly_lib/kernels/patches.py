@@ -1,0 +1,90 @@
+"""From feature maps to patch features, and from patch scores to anomaly maps.
+
+Both are fixed linear maps. Patch features follow the official PatchCore code (Roth et al., CVPR 2022,
+section 3.1): neighbourhoods of each position, adaptive average pooling to a common dimension per layer,
+deeper layers resized to the grid of the first, and pooling over the layers to the final dimension.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import scipy.ndimage
+import torch
+import torch.nn.functional as F
+
+
+def embed_patches(
+    maps: Sequence[torch.Tensor], patchsize: int = 3, pretrain_dim: int = 1024, target_dim: int = 1024
+) -> torch.Tensor:
+    """Return the patch features (n, h, w, target_dim) of feature maps (n, c, h, w), one map a layer.
+
+    The grid is the first layer's. Equal to the official unfold, resize and two adaptive means up to rounding,
+    but the means are taken before the resize and in one step, so that the c * patchsize^2 values of a patch
+    are never resized or stored for more than one image.
+    """
+    height, width = _grid(maps[0], patchsize)
+    features = maps[0].new_zeros(len(maps[0]), target_dim, height, width)
+    for layer, layer_map in enumerate(maps):
+        pooling = _pooling(layer, len(maps), layer_map.shape[1] * patchsize**2, pretrain_dim, target_dim)
+        first, last, index, weight = pooling
+        index, weight = index.to(layer_map.device), weight.to(layer_map)
+        unfolded = F.unfold(layer_map, patchsize, padding=(patchsize - 1) // 2)  # (n, c * p * p, gh * gw)
+        pooled = torch.stack(
+            [F.embedding_bag(index, image, per_sample_weights=weight, mode="sum") for image in unfolded]
+        ).unflatten(2, _grid(layer_map, patchsize))  # (n, last - first, gh, gw)
+        if pooled.shape[2:] != (height, width):
+            pooled = F.interpolate(pooled, size=(height, width), mode="bilinear", align_corners=False)
+        features[:, first:last] += pooled
+    return features.permute(0, 2, 3, 1).contiguous()
+
+
+def smooth_maps(patch_scores: torch.Tensor, size: tuple[int, int], sigma: float = 4.0) -> torch.Tensor:
+    """Return anomaly maps (n, *size) of patch scores (n, h, w).
+
+    Bilinear upsampling followed by a Gaussian of `sigma` output pixels, as the official PatchCore does with
+    ``F.interpolate`` and ``scipy.ndimage.gaussian_filter``. Both are linear and separable, so that two small
+    matrix products do it.
+    """
+    rows = _upsampling(patch_scores.shape[1], size[0], sigma).to(patch_scores)
+    columns = _upsampling(patch_scores.shape[2], size[1], sigma).to(patch_scores)
+    return rows @ patch_scores @ columns.T
+
+
+def _grid(layer_map: torch.Tensor, patchsize: int) -> tuple[int, int]:
+    """Return how many patches fit vertically and horizontally."""
+    loss = patchsize - 1 - 2 * ((patchsize - 1) // 2)  # even sizes lose a row and a column
+    return layer_map.shape[2] - loss, layer_map.shape[3] - loss
+
+
+@lru_cache(maxsize=64)
+def _pooling(
+    layer: int, layers: int, values: int, pretrain_dim: int, target_dim: int
+) -> tuple[int, int, torch.Tensor, torch.Tensor]:
+    """Return what one layer's values contribute to the final features, both adaptive means in one.
+
+    The layer fills the dimensions `first` to `last`; row j of `index` and `weight` (last - first, window)
+    says which of its values, and with which weights, make up dimension ``first + j``.
+    """
+    to_layer = _mean_matrix(values, pretrain_dim)
+    to_target = _mean_matrix(layers * pretrain_dim, target_dim)
+    share = to_target[:, layer * pretrain_dim : (layer + 1) * pretrain_dim]
+    weights = share @ to_layer  # (target_dim, values), a few neighbouring non-zeros a row
+    filled = weights.any(dim=1).nonzero().flatten()
+    first, last = int(filled[0]), int(filled[-1]) + 1
+    window = int((weights > 0).sum(dim=1).max())
+    weight, index = weights[first:last].topk(window, dim=1)
+    return first, last, index, weight
+
+
+def _mean_matrix(inputs: int, outputs: int) -> torch.Tensor:
+    """Return adaptive average pooling from `inputs` to `outputs` values as a matrix (outputs, inputs)."""
+    return F.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T
+
+
+@lru_cache(maxsize=64)
+def _upsampling(inputs: int, outputs: int, sigma: float) -> torch.Tensor:
+    """Return linear upsampling followed by a Gaussian as a matrix (outputs, inputs)."""
+    linear = F.interpolate(torch.eye(inputs)[None], size=outputs, mode="linear", align_corners=False)[0].T
+    smooth = scipy.ndimage.gaussian_filter1d(np.eye(outputs), sigma, axis=0)  # its reflecting border included
+    return torch.from_numpy(smooth).float() @ linear

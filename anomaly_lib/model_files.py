@@ -1,0 +1,92 @@
+"""A model on disk: what it is in ``model.json``, its tensors in ``model.safetensors``; no pickle."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from anomaly_lib.errors import ModelFileError
+
+FORMAT = 1
+_PACKAGES = ("anomaly_lib", "torch", "timm")
+
+
+def write_model(folder: Path, description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+    """Write a model into the existing `folder`; see `new_folder` for writing it whole or not at all."""
+    if tensors:
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(kept, folder / "model.safetensors")
+    versions = {package: version(package) for package in _PACKAGES}
+    document = {"format": FORMAT, "versions": versions, **description}
+    (folder / "model.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return the description and the tensors of the model in `folder`.
+
+    Raises
+    ------
+    ModelFileError
+        When there is none, it is damaged, or a newer version of this library wrote it.
+    """
+    if not (folder / "model.json").is_file():
+        raise ModelFileError(f"no model in {folder}: give a folder that holds model.json")
+    try:
+        description: dict[str, Any] = json.loads((folder / "model.json").read_text())
+        file = folder / "model.safetensors"
+        tensors = load_file(file) if file.exists() else {}
+    except (ValueError, OSError, SafetensorError) as error:
+        raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
+    if description.get("format", 0) > FORMAT:
+        raise ModelFileError(
+            f"the model in {folder} has format {description['format']}; this library reads up to {FORMAT}: "
+            "update anomaly_lib"
+        )
+    return description, tensors
+
+
+def nan_to_none(value: float) -> float | None:
+    """Return `value` as JSON can hold it."""
+    return None if math.isnan(value) else value
+
+
+def none_to_nan(value: float | None) -> float:
+    """Return what `nan_to_none` was given."""
+    return math.nan if value is None else value
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `folder` when the block ends well, and vanishes when it fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)  # mkdtemp makes it private
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def new_file(file: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `file` that becomes `file` when the block ends well."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.stem}-{os.getpid()}{file.suffix}")
+    try:
+        yield unfinished
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
