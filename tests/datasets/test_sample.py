@@ -1,6 +1,7 @@
 """The generated sample data set: layout, determinism, exact masks, atomic writing."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,16 @@ VISIBLE = slice(32, 480)  # what is left of 512 pixels after resizing to 256 and
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate_sample(tmp_path_factory.mktemp("sample") / "data", seed=0)
+def generated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """Return the whole data set and the processor time that it took."""
+    start = time.process_time()
+    root = generate_sample(tmp_path_factory.mktemp("sample") / "data", seed=0)
+    return root, time.process_time() - start
+
+
+@pytest.fixture(scope="module")
+def root(generated: tuple[Path, float]) -> Path:
+    return generated[0]
 
 
 @pytest.fixture
@@ -37,6 +46,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def faintest(category: str, kind: str) -> Photograph:
     return photograph(category, 0, 50, kind, severity=0.1)
+
+
+def test_everything_is_generated_within_30_seconds_on_two_cores(generated: tuple[Path, float]) -> None:
+    # Processor time, because other work on the machine must not fail the test.
+    assert generated[1] < 2 * 30
 
 
 @pytest.mark.parametrize("category", SAMPLE_CATEGORIES)

@@ -1,6 +1,7 @@
 """How hard the sample data set is for PatchCore, so that the workshop has something to find.
 
-Minutes rather than seconds: one generator seed by default; `SAMPLE_SEEDS=0,1,2,3` in the environment takes more.
+Minutes rather than seconds, so one generator seed by default; SAMPLE_SEEDS=0,1,2,3 in the environment
+takes more of them.
 """
 
 import os
@@ -33,7 +34,6 @@ def image_auroc(root: Path, category: str, size: int) -> float:
 def test_categories_differ_in_difficulty(root: Path) -> None:
     values = {category: image_auroc(root, category, 224) for category in ("cloth", "steel", "connector")}
     worst = image_auroc(root, "gear", 224)
-    assert max(values, key=values.__getitem__) == "connector"
     assert values["connector"] >= 0.98
     assert 0.75 <= worst <= 0.92
     assert all(worst < value for value in values.values())

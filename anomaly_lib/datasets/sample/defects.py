@@ -42,9 +42,8 @@ def blob(rng: Rng, centre: Point, radius: float, ragged: float = 0.25) -> Field:
     """Distance to an irregular round patch; `ragged` is the deviation of its outline in radii."""
     x, y = framed(centre, rng.uniform(0, np.pi))
     outline = np.clip(clouds(rng, max(8.0, radius), octaves=3), -2, 2)
-    return np.hypot(x * np.float32(0.9), y * np.float32(1.1)) - np.float32(radius) * (
-        1 + ragged * 0.5 * outline
-    )
+    round_ = np.hypot(x * np.float32(0.9), y * np.float32(1.1))
+    return round_ - np.float32(radius) * (1 + ragged * 0.5 * outline)
 
 
 def scratch(surface: Surface, path: Field, width: float, strength: float, bare: Colour) -> None:
@@ -75,7 +74,7 @@ def stain(surface: Surface, rng: Rng, centre: Point, radius: float, strength: fl
     soak = coverage(distance, softness=0.35 * radius + 2) * np.clip(0.8 + 0.15 * clouds(rng, 12, 2), 0.3, 1)
     rim = np.exp(-((distance + 0.1 * radius) ** 2) / np.float32(2 * (0.06 * radius + 1) ** 2))
     alpha = np.float32(strength) * np.clip(soak + 0.25 * rim, 0, 1) * coverage(distance - 6, softness=6)
-    surface.filter(alpha, colour)
+    surface.tint(alpha, colour)
     surface.gloss *= 1 - 0.6 * alpha
 
 
@@ -97,16 +96,16 @@ def pits(surface: Surface, rng: Rng, centre: Point, radius: float, strength: flo
         surface.shadow(np.float32(0.8 * strength) * hole)
 
 
-def fibre(surface: Surface, path: Field, width: float, colour: Colour, strength: float = 1.0) -> None:
+def fibre(surface: Surface, path: Field, width: float, colour: Colour) -> None:
     """Lay a loose thread on top; it is round and casts a small shadow."""
     shade, _ = polyline(path + width * np.array([0.6, 0.8], np.float32), reach=width + 4)
-    surface.shadow(np.float32(0.45 * strength) * coverage(shade - width / 2, softness=width))
+    surface.shadow(0.45 * coverage(shade - width / 2, softness=width))
     distance, along = polyline(path, reach=width + 3)
     thread = coverage(distance - width / 2, softness=1.2)
     round_ = np.sqrt(np.clip(1 - (2 * distance / np.float32(width)) ** 2, 0, 1))
     twist = 1 + 0.15 * np.sin(np.float32(len(path) * 3) * along + 2 * distance)
     surface.height += np.float32(0.35 * width) * round_
-    surface.paint(np.float32(strength) * thread, tinted(colour, twist), 0.05)
+    surface.paint(thread, tinted(colour, twist), 0.05)
 
 
 def temper(surface: Surface, rng: Rng, where: Field, centre: Point, radius: float, strength: float) -> None:
@@ -114,4 +113,4 @@ def temper(surface: Surface, rng: Rng, where: Field, centre: Point, radius: floa
     heat = -blob(rng, centre, radius, ragged=0.2) / np.float32(radius)
     for threshold, gains in ((0.0, (1.0, 0.87, 0.62)), (0.55, (0.62, 0.76, 1.5))):
         alpha = np.float32(strength) * where * smoothstep((heat - threshold) / np.float32(0.7) + 0.5)
-        surface.filter(alpha, gains)
+        surface.tint(alpha, gains)

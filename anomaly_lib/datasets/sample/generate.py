@@ -18,7 +18,7 @@ from PIL import Image
 
 from anomaly_lib.datasets.sample.photograph import CATEGORIES, GOOD, photograph
 from anomaly_lib.errors import DataError, ParameterError
-from anomaly_lib.progress import Progress, silent, track
+from anomaly_lib.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,10 @@ def _write_images(folder: Path, category: str, seed: int, progress: Progress) ->
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(_take, folder, category, seed, shot) for shot in shots]
         try:
-            for future in track(futures, category, len(shots), progress):
+            progress(category, 0, len(shots))
+            for done, future in enumerate(futures, start=1):
                 future.result()
+                progress(category, done, len(shots))
         finally:
             pool.shutdown(cancel_futures=True)
 

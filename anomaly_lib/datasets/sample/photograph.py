@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from anomaly_lib.datasets.sample.cloth import Cloth
+from anomaly_lib.datasets.sample.connector import Connector
 from anomaly_lib.datasets.sample.defects import Defect
+from anomaly_lib.datasets.sample.gear import Gear
 from anomaly_lib.datasets.sample.noise import Field, Rng, grain
-from anomaly_lib.datasets.sample.objects import Connector, Gear
+from anomaly_lib.datasets.sample.steel import Steel
 from anomaly_lib.datasets.sample.surface import Camera, Light, Surface, bounding_box
-from anomaly_lib.datasets.sample.textures import Cloth, Steel
 
 
 class Category(Protocol):
@@ -73,17 +75,15 @@ def photograph(category: str, seed: int, number: int, kind: str = GOOD, severity
         return Photograph(image, image, np.zeros(clean.shape[:2], np.bool_))
     damaged = picture(Defect(kind, severity, defect_rng), np.random.default_rng(streams[0]))
     mask = _changed(clean, damaged)
-    return Photograph(
-        camera.expose(np.where(mask[..., None], damaged, clean), noise), camera.expose(clean, noise), mask
-    )
+    image = camera.expose(np.where(mask[..., None], damaged, clean), noise)
+    return Photograph(image, camera.expose(clean, noise), mask)
 
 
 def _changed(clean: Field, damaged: Field) -> NDArray[np.bool_]:
     """Where the two pictures differ visibly: closed patches, without stray pixels."""
     difference = np.abs(damaged - clean)
-    changed = (
-        np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2]) > VISIBLE_CHANGE
-    )
+    largest = np.maximum(np.maximum(difference[..., 0], difference[..., 1]), difference[..., 2])
+    changed = largest > VISIBLE_CHANGE
     mask: NDArray[np.bool_] = np.zeros_like(changed)
     window = bounding_box(changed)
     inside = changed[window]

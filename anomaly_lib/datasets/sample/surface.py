@@ -52,7 +52,7 @@ class Surface:
             shine = gloss[window] if isinstance(gloss, np.ndarray) else np.float32(gloss)
             self.gloss[window] += alpha * (shine - self.gloss[window])
 
-    def filter(self, alpha: Field, gains: Colour) -> None:
+    def tint(self, alpha: Field, gains: Colour) -> None:
         """Multiply the colour by `gains`, in full where `alpha` (h, w) is 1."""
         window = bounding_box(alpha)
         self.colour[window] *= 1 + tinted(gains, alpha[window]) - alpha[window][..., None]

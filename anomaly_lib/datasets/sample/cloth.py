@@ -1,10 +1,10 @@
-"""The two textures: a woven cloth and a sheet of brushed steel. They fill the image."""
+"""Woven cloth, a texture that fills the image."""
 
 import numpy as np
 
 from anomaly_lib.datasets.sample import defects
 from anomaly_lib.datasets.sample.defects import Defect
-from anomaly_lib.datasets.sample.noise import SIZE, Field, Rng, clouds, grain, streaks, wander, wavering
+from anomaly_lib.datasets.sample.noise import SIZE, Field, Rng, clouds, grain, wander, wavering
 from anomaly_lib.datasets.sample.shapes import coverage, framed, smoothstep
 from anomaly_lib.datasets.sample.surface import Colour, Light, Surface, tinted, uniform
 
@@ -33,9 +33,9 @@ class Cloth:
         rng, between = defect.rng, defect.between
         match defect.kind:
             case "stain":
-                radius = between(14, 34)
+                radius = between(11, 32)
                 spot = defect.spot(1.6 * radius)
-                defects.stain(surface, rng, spot, radius, between(0.35, 0.8), (0.45, 0.36, 0.22))
+                defects.stain(surface, rng, spot, radius, between(0.12, 0.75), (0.45, 0.36, 0.22))
             case "thread":
                 length = between(60, 130)
                 path = wander(rng, defect.spot(length / 2), length, defect.heading(), bend=0.9)
@@ -95,13 +95,14 @@ class _Weave:
             threads.missing = coverage(distance + 0.4 * np.float32(radius) * threads.fray, softness=2)
 
     def _drop_yarn(self, defect: Defect) -> None:
-        """Take a piece of one weft thread out."""
-        half = defect.between(18, 60)
+        """Let a piece of one weft thread sink into the cloth, or take it out altogether."""
+        half = defect.between(9, 60)
         x, y = defect.spot(half)
         index = self.weft.index[int(y), int(x)]
         centre = self.weft.along[int(y), int(x)]
         outside = (np.abs(self.weft.along - centre) * np.float32(self.pitch)) - np.float32(half)
-        self.weft.missing = coverage(outside, softness=4) * (self.weft.index == index)
+        gone = defect.between(0.1, 1.0) * coverage(outside, softness=4)
+        self.weft.missing = gone * (self.weft.index == index)
 
     def surface(self, warp_colour: Colour, weft_colour: Colour) -> Surface:
         """Let at every pixel the higher of the two threads be seen."""
@@ -118,48 +119,3 @@ class _Weave:
         surface.colour += tinted(weft_colour, fuzz * present * (1 - over) * self.weft.twist())
         surface.height = top * np.float32(0.75)
         return surface
-
-
-class Steel:
-    """A brushed sheet, ground along one direction."""
-
-    kinds = ("scratch", "pit", "dent", "stain")
-    light = Light(azimuth=-1.4, elevation=1.0, ambient=0.5, shininess=40)
-
-    def surface(self, rng: Rng, pose: float, defect: Defect | None) -> Surface:
-        """Brush one sheet, with the defect if there is one."""
-        angle = uniform(rng, -0.02, 0.02)
-        lines = streaks(rng, [(0.055, 70, 0.55), (0.05, 18, 0.5), (0.035, 160, 2.5)], angle)
-        surface = Surface.plain((0.40, 0.405, 0.415), 0.25)
-        surface.multiply(1 + lines + self._reflection(120 * (pose - 0.5), angle) + 0.015 * clouds(rng, 60))
-        surface.height = 2.0 * lines
-        if defect is not None:
-            self._damage(surface, defect)
-        return surface
-
-    @staticmethod
-    def _reflection(offset: float, angle: float) -> Field:
-        """Broad bright band of the lamp: brushing spreads its mirror image across the grooves."""
-        _, across = framed((SIZE / 2, SIZE / 2 + offset), angle)
-        return np.float32(0.22) * np.exp(-((across / 130) ** 2))
-
-    @staticmethod
-    def _damage(surface: Surface, defect: Defect) -> None:
-        rng, between = defect.rng, defect.between
-        match defect.kind:
-            case "scratch":
-                # Never along the brushing, where nobody would see it.
-                length, heading = between(14, 52), uniform(rng, 0.35, np.pi - 0.35)
-                path = wander(rng, defect.spot(length / 2), length, heading, bend=0.15)
-                defects.scratch(surface, path, between(1.2, 2.0), between(0.22, 0.7), (0.85, 0.85, 0.86))
-            case "pit":
-                radius = between(1.2, 3.0)
-                defects.pits(surface, rng, defect.spot(5 * radius), radius, between(0.3, 1.0))
-            case "dent":
-                radius, stretch = between(6, 13), uniform(rng, 1.0, 1.5)
-                spot = defect.spot(1.6 * radius)
-                defects.dent(surface, spot, radius, between(0.4, 2.2), stretch, defect.heading())
-            case "stain":
-                radius = between(8, 18)
-                spot = defect.spot(1.7 * radius)
-                defects.stain(surface, rng, spot, radius, between(0.1, 0.65), (0.62, 0.52, 0.40))
