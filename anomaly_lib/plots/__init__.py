@@ -1,8 +1,9 @@
 """Pictures of scores, of examples and of curves, drawn with matplotlib.
 
-A function that draws into one pair of axes takes an `ax` and returns it; without one it opens a pyplot figure,
-which a notebook shows by itself. A function that composes a whole figure returns the `Figure`, which belongs to
-nobody else: a notebook shows it as the value of a cell, and a loop over a thousand parts keeps none of them open.
+A function that draws into one pair of axes takes an `ax` and returns it; without one it opens a pyplot
+figure, which a notebook shows by itself. A function that composes a whole figure returns the `Figure`, which
+belongs to nobody else: a notebook shows it as the value of a cell, and a loop over a thousand parts keeps
+none of them open.
 """
 
 from anomaly_lib.plots.curves import plot_metric_against, plot_roc

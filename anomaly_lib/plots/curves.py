@@ -38,26 +38,26 @@ def plot_roc(scores: ArrayLike, labels: ArrayLike, *, name: str = "", ax: Axes |
     Parameters
     ----------
     scores, labels
-        Arrays of one shape; a label is nonzero where anomalous. With one class alone there is no curve, and the
-        legend says so.
+        Arrays of one shape; a label is nonzero where anomalous. With one class alone there is no curve, and
+        the legend says so.
     name
         Name of the curve in the legend.
     """
     ranking = rank(scores, labels)
     ax = axes_or_new(ax, 5.0, 4.8)
-    first = not ax.lines
-    if first:
+    prefix = f"{name}: " if name else ""
+    if not ax.lines:
         ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
     colour = LINE_COLOURS[(len(ax.lines) - 1) % len(LINE_COLOURS)]
     if np.isnan(ranking.auroc):
         missing = "anomalous" if ranking.negatives else "good"
-        ax.plot([], [], color=colour, label=f"{name} no curve: nothing {missing}".strip())
+        ax.plot([], [], color=colour, label=f"{prefix}no curve, nothing {missing}")
     else:
         # Level between anomalous scores, diagonal where a good score ties with one.
         alarms = np.column_stack((ranking.alarms_above, ranking.alarms)).ravel()
         x = np.concatenate(([0], alarms, [ranking.negatives])) / ranking.negatives
         y = np.repeat(np.append(0, ranking.hits), 2) / ranking.positives
-        ax.plot(x, y, color=colour, linewidth=2, label=f"{name} AUROC {ranking.auroc:.3f}".strip())
+        ax.plot(x, y, color=colour, linewidth=2, label=f"{prefix}AUROC {ranking.auroc:.3f}")
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     ax.set_xlabel("false alarms (share of the good)", fontsize=FONT_SIZE)
     ax.set_ylabel("hits (share of the anomalous)", fontsize=FONT_SIZE)
@@ -122,13 +122,15 @@ def _lines_table(frame: pd.DataFrame, x: str, metric: str, by: str | None) -> pd
     if rows.empty:
         raise ValueError(f"There is no value of {metric} to draw.")
     lines = rows[by].astype(str) if by is not None else pd.Series(metric, index=rows.index)
-    table = rows[metric].astype(float).groupby([rows[x], lines], sort=False).mean().unstack(sort=False)
+    table = pd.DataFrame({"x": rows[x], "line": lines, "y": rows[metric].astype(float)})
+    table = table.pivot_table(values="y", index="x", columns="line", sort=False)
     return table.sort_index() if pd.api.types.is_numeric_dtype(table.index) else table
 
 
 def _set_limits(ax: Axes, places: NDArray[np.float64], table: pd.DataFrame) -> None:
     """Leave room around the points; a difference of a hundredth is not to look like a cliff."""
-    low, high = float(table.min(axis=None)), float(table.max(axis=None))
+    values = table.to_numpy()
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = max(0.08 * (high - low), 0.025)
     ax.set_ylim(low - room, min(high + room, 1.0 + 0.4 * room) if high <= 1 else high + room)
     margin = 0.04 * float(np.ptp(places)) or 0.5
@@ -136,7 +138,7 @@ def _set_limits(ax: Axes, places: NDArray[np.float64], table: pd.DataFrame) -> N
 
 
 def _name_lines(ax: Axes, names: Sequence[str]) -> None:
-    """Write each line's name to the right of the axes at the height of its end, moved apart where they meet."""
+    """Write each line's name right of the axes at the height of its end, moved apart where names meet."""
     low, high = ax.get_ylim()
     # A layout that is still to run takes some height away; a fifth in reserve keeps the names apart.
     gap = 1.2 * _LABEL_HEIGHT * (high - low) / height_in_points(ax)
@@ -152,15 +154,22 @@ def _name_lines(ax: Axes, names: Sequence[str]) -> None:
             va="center",
             fontsize=SMALL_FONT_SIZE,
             color=INK,
-            arrowprops={"arrowstyle": "-", "color": line.get_color(), "shrinkA": 1, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": line.get_color(),
+                "shrinkA": 1,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),
+                "linewidth": 0.8,
+            },
         )
 
 
 def _apart(values: NDArray[np.float64], gap: float, low: float, high: float) -> NDArray[np.float64]:
     """Move values apart until neighbours keep a distance of `gap`, each as little as possible, from `low` up.
 
-    They stay below `high` as far as there is room. Less the gaps below them the values may only not fall, which
-    is isotonic regression.
+    They stay below `high` as far as there is room. Less the gaps below them the values may only not fall,
+    which is isotonic regression.
     """
     order = np.argsort(values, kind="stable")
     steps = gap * np.arange(len(values))

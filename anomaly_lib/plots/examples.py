@@ -24,6 +24,7 @@ from anomaly_lib.plots.style import (
     SKY_BLUE,
     SMALL_FONT_SIZE,
     detached_figure,
+    fit,
     shorten,
 )
 
@@ -31,8 +32,8 @@ _MOST_SAMPLES = 4_000_000
 _WIDTH = 9.5  # inches of a figure
 _MARGIN, _GAP = 0.05, 0.08  # inches around all panels and between two
 _LINE = 0.25  # inches of a line of text
-_POINTS_A_LETTER = 0.56 * FONT_SIZE  # width of an average letter, on the safe side
-_SCALE_HEIGHT = 0.58  # inches of the colour bar with its numbers
+_POINTS_A_LETTER = 0.58 * FONT_SIZE  # width of an average letter
+_SCALE_HEIGHT = 0.62  # inches of the colour bar with its numbers
 _LARGEST_PANEL = 2.6  # inches
 _PIXEL_GAP = 4
 _NO_MASK_GREY = 128
@@ -42,13 +43,14 @@ def map_range(maps: ArrayLike, threshold: float | None = None) -> tuple[float, f
     """Choose one colour range for all anomaly maps of a category.
 
     From the 1st to the 99.9th percentile of all pixels: single extreme pixels do not darken the rest. With a
-    threshold the range reaches at least as far above it as below, so that what counts as normal stays in the dark
-    half of the colours even where no defect stretches the range, and a good part does not glow.
+    threshold the range reaches at least as far above it as below, so that what counts as normal stays in the
+    dark half of the colours even where no defect stretches the range, and a good part does not glow.
 
     Parameters
     ----------
     maps
-        Maps (n, h, w) of good and anomalous images. Of more than four million pixels a fixed random sample is used.
+        Maps (n, h, w) of good and anomalous images. Of more than four million pixels a fixed random sample is
+        used.
     threshold
         Threshold of a pixel, in the unit of the maps.
 
@@ -90,12 +92,12 @@ def plot_examples(
     masks
         Masks, true on the defect; `None` where there is no ground truth.
     titles
-        One line for every row, such as the file's name, its score and a metric; cut in the middle if too long.
+        A line for every row, such as the file's name, its score and a metric; cut in the middle if too long.
     threshold
         A pixel at or above it counts as anomalous.
     value_range
-        Range of the colours in all maps; by default that of `map_range(maps, threshold)`. Give the range of the
-        whole category where pictures of it are to be compared.
+        Range of the colours in all maps; by default that of `map_range(maps, threshold)`. Give the range of
+        the whole category where pictures of it are to be compared.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def plot_examples(
     n = len(images)
     if not n or not n == len(maps) == len(masks) == len(titles):
         raise ValueError(
-            f"One image, map, mask and title an example; got {n}, {len(maps)}, {len(masks)} and {len(titles)}."
+            f"One image, map, mask and title an example: got {n}, {len(maps)}, {len(masks)}, {len(titles)}."
         )
     pictures = [as_rgb(image) for image in images]
     low, high = value_range or map_range(np.concatenate([np.ravel(one) for one in maps]), threshold)
@@ -120,7 +122,7 @@ def plot_examples(
         page.text(left, name, weight="bold")
     page.down(_LINE)
     for picture, one_map, mask, title, height in zip(pictures, maps, masks, titles, heights, strict=True):
-        page.text(_MARGIN, shorten(title, int(72 * _WIDTH / _POINTS_A_LETTER)))
+        page.text(_MARGIN, fit(title, 72 * (_WIDTH - 2 * _MARGIN), FONT_SIZE))
         page.down(_LINE)
         axes = [page.panel(left, panel, height) for left in lefts]
         _draw_example(axes, picture, np.asarray(one_map), _as_mask(mask), threshold, colours)
@@ -185,7 +187,7 @@ def _draw_example(
     overlay = np.zeros((*found.shape, 4))
     overlay[found] = (*to_rgb(ANOMALOUS), 0.7)
     axes[0].imshow(picture, extent=extent)
-    axes[1].imshow(anomaly_map, extent=extent, cmap=colours.cmap, norm=colours.norm)
+    axes[1].imshow(anomaly_map, extent=extent, cmap=colours.cmap, clim=colours.get_clim())
     axes[2].imshow(faint, extent=extent, cmap="gray", vmin=0, vmax=255)
     axes[2].imshow(overlay, extent=extent, interpolation="nearest")
     if mask is not None and mask.any() and not mask.all():
@@ -201,7 +203,7 @@ def _draw_example(
 
 def _draw_scale(page: _Page, colours: ScalarMappable, threshold: float, left: float, width: float) -> None:
     """Draw the one colour bar of all maps under their column, with the threshold on it."""
-    ax = page.panel(left, width, 0.12, below=0.2)
+    ax = page.panel(left, width, 0.12, below=0.24)
     bar = page.figure.colorbar(colours, cax=ax, orientation="horizontal")
     bar.locator = MaxNLocator(4)
     bar.ax.tick_params(labelsize=SMALL_FONT_SIZE)
@@ -211,14 +213,12 @@ def _draw_scale(page: _Page, colours: ScalarMappable, threshold: float, left: fl
             "threshold",
             (threshold, 1.0),
             xycoords=ax.get_xaxis_transform(),
-            xytext=(0, 4),
+            xytext=(0, 9),
             textcoords="offset points",
             ha="center",
             fontsize=SMALL_FONT_SIZE,
             color=INK,
-        )
-        ax.plot(
-            threshold, 1.0, "v", transform=ax.get_xaxis_transform(), color=INK, markersize=5, clip_on=False
+            arrowprops={"arrowstyle": "-|>", "color": INK, "shrinkA": 0, "shrinkB": 0},
         )
 
 
@@ -248,7 +248,10 @@ def plot_gallery(
     cells = [(as_rgb(image), _caption(title, panel)) for image, title in zip(images, titles, strict=True)]
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     lines = [max(len(caption) for _, caption in row) for row in rows]
-    heights = [panel * max(picture.shape[0] / picture.shape[1] for picture, _ in row) for row in rows]
+    # A tall image gets smaller rather than its row taller.
+    heights = [
+        panel * min(1.25, max(picture.shape[0] / picture.shape[1] for picture, _ in row)) for row in rows
+    ]
     page = _Page(
         2 * _MARGIN + columns * (panel + _GAP) - _GAP, sum(heights) + sum(lines) * _LINE + len(rows) * _GAP
     )
@@ -267,7 +270,8 @@ def plot_gallery(
 def _caption(title: str, width: float) -> list[str]:
     """Break a caption into at most two lines of a width in inches."""
     letters = int(72 * width / _POINTS_A_LETTER)
-    return textwrap.wrap(shorten(title, 2 * letters - letters // 3), letters)[:2]
+    lines = textwrap.wrap(shorten(title, 2 * letters - letters // 3), letters)[:2]
+    return [fit(line, 72 * width, FONT_SIZE) for line in lines]
 
 
 def save_segmentation_image(
@@ -302,7 +306,7 @@ def save_segmentation_image(
         _map_picture(_resized(np.asarray(anomaly_map, np.float32), (height, width)), value_range, threshold),
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    # The lowest compression is four times as fast and a few percent larger.
+    # The lowest compression takes less than half the time for a quarter more bytes.
     Image.fromarray(np.concatenate(panels, axis=1)).save(path, format="PNG", compress_level=1)
 
 
@@ -313,7 +317,7 @@ def _map_picture(
     picture = mpl.colormaps[MAP_COLOURS](Normalize(*value_range)(anomaly_map), bytes=True)[..., :3]
     if threshold is not None:
         found = anomaly_map >= np.float64(threshold)
-        thickness = max(1, round(min(found.shape) / 256))
+        thickness = max(2, round(min(found.shape) / 200))
         outline = found & ~ndimage.binary_erosion(found, iterations=thickness)
         picture[outline] = np.multiply(to_rgb(SKY_BLUE), 255).astype(np.uint8)
     return np.ascontiguousarray(picture)
@@ -328,7 +332,8 @@ def as_rgb(image: ArrayLike) -> NDArray[np.uint8]:
         raise ValueError(f"An image to draw has the shape (h, w, 3) or (h, w), not {pixels.shape}.")
     if pixels.dtype == np.uint8:
         return pixels
-    return (np.clip(pixels, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    rounded: NDArray[np.uint8] = (np.clip(pixels, 0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    return rounded
 
 
 def _as_mask(mask: ArrayLike | None) -> NDArray[np.bool_] | None:

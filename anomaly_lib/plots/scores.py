@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from anomaly_lib.plots.style import (
     category_name,
     height_in_points,
     metric_name,
+    shorten,
     tidy,
 )
 
@@ -38,13 +40,13 @@ _LABEL_ROW = 1.55 * FONT_SIZE  # points
 def plot_score_distribution(
     results: pd.DataFrame, metrics: Sequence[str] = METRICS, *, ax: Axes | None = None
 ) -> Axes:
-    """Draw every metric of every category, best category on top, and below it each metric over all categories.
+    """Draw every metric of every category, the best on top, and below that each metric over all categories.
 
     Parameters
     ----------
     results
-        The table of `results.csv`: one row a category, named by the column or the index `Row Names`. A row `Mean`
-        is left out and the mean is taken anew; an empty cell has no mark and no part in the mean.
+        The table of `results.csv`: one row a category, named by the column or the index `Row Names`. A row
+        `Mean` is left out and the mean is taken anew; an empty cell has no mark and no part in the mean.
     metrics
         Columns to draw, the first of which orders the categories; those not in the table are passed over.
 
@@ -55,19 +57,20 @@ def plot_score_distribution(
     """
     table = _category_table(results, metrics)
     several = len(table) > 1
+    head = 0.3 + 0.65 * table.shape[1]  # rows of the legend
     rows = len(table) + (0.6 + 0.8 * table.shape[1] if several else 0.0)
-    ax = axes_or_new(ax, 9.5, 1.2 + 0.3 * rows)
+    ax = axes_or_new(ax, 9.5, 0.7 + 0.3 * (head + rows))
     _draw_categories(ax, table)
     if several:
         _draw_summaries(ax, table)
     values = table.to_numpy()
-    low = _lower_limit(values[np.isfinite(values)])
-    ax.set_xlim(low, 1.0 + 0.02 * (1.0 - low))
-    ax.set_ylim(rows - 0.4, -0.6)
+    low, high = _limits(values[np.isfinite(values)])
+    ax.set_xlim(low, high + 0.02 * (high - low))
+    ax.set_ylim(rows - 0.4, -0.5 - head)
     ax.grid(axis="x", color=PALE, linewidth=0.6)
     ax.set_axisbelow(True)
     ax.set_xlabel("score of the category (1 is perfect)", fontsize=FONT_SIZE)
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False, fontsize=SMALL_FONT_SIZE)
+    ax.legend(loc="upper left", frameon=False, fontsize=SMALL_FONT_SIZE, borderaxespad=0.2)
     tidy(ax)
     ax.tick_params(axis="y", length=0)
     return ax
@@ -88,11 +91,12 @@ def _category_table(results: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFra
 
 
 def _draw_categories(ax: Axes, table: pd.DataFrame) -> None:
-    """One row a category; the marks of a row lie a little apart in height, so that equal scores stay visible."""
+    """Draw one row a category, its marks a little apart in height, so that equal scores stay visible."""
     offsets = np.linspace(-0.2, 0.2, table.shape[1]) if table.shape[1] > 1 else np.zeros(1)
     for i, (metric, offset) in enumerate(zip(table.columns, offsets, strict=True)):
         values = table[metric].to_numpy()
-        mean = f"mean {np.nanmean(values):.3f}" if np.isfinite(values).any() else "no value"
+        kind = "mean " if len(values) > 1 else ""
+        mean = f"{kind}{np.nanmean(values):.3f}" if np.isfinite(values).any() else "no value"
         ax.plot(
             values,
             np.arange(len(values)) + offset,
@@ -102,11 +106,11 @@ def _draw_categories(ax: Axes, table: pd.DataFrame) -> None:
             markersize=6,
             label=f"{metric_name(str(metric))} ({mean})",
         )
-    ax.set_yticks(range(len(table)), [category_name(row) for row in table.index])
+    ax.set_yticks(range(len(table)), [shorten(category_name(row), 28) for row in table.index])
 
 
 def _draw_summaries(ax: Axes, table: pd.DataFrame) -> None:
-    """A box (quartiles, whiskers to the extremes) and a white diamond at the mean, one row a metric."""
+    """Draw a box (quartiles, whiskers to the extremes) and a diamond at the mean, one row a metric."""
     first = len(table) + 0.5
     ax.axhline(len(table) - 0.4, color=GREY, linewidth=0.8)
     for i, metric in enumerate(table.columns):
@@ -134,10 +138,12 @@ def _draw_summaries(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_yticks([*range(len(table)), middle], [*names, "all categories\n(box, ◇ mean)"])
 
 
-def _lower_limit(values: NDArray[np.float64]) -> float:
-    """Left end of the axis: as close as the scores allow, with some room, and the same for similar results."""
-    lowest = float(values.min()) if len(values) else 0.5
-    return next((limit for limit in (0.9, 0.8, 0.5, 0.0) if lowest > limit + 0.005), min(0.0, lowest))
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Find the ends of the axis: close to the scores, but the same for similar results."""
+    if not len(values):
+        return 0.5, 1.0
+    low = np.floor((float(values.min()) - 0.005) * 20) / 20  # steps of 0.05
+    return float(low), max(1.0, float(values.max()))
 
 
 def plot_score_histogram(
@@ -175,8 +181,8 @@ def plot_score_histogram(
     --------
     >>> plot_score_histogram(maps, masks, {"F1-optimal": 2.3}, unit="pixel score", log=True)
     """
-    values, truth = _scores_and_truth(scores, labels)
-    counts, edges = _binned(values, truth, bins or (30 if values.size <= _MOST_RUG_MARKS else 100))
+    values, marks = _checked(scores, labels)
+    counts, edges = _binned(values, marks, bins or (30 if values.size <= _MOST_RUG_MARKS else 100))
     ax = axes_or_new(ax, 9.5, 3.6)
     base = _LOG_BASELINE if log else 0.0
     names = [f"{name} (n = {n:,})" for name, n in zip(("good", "anomalous"), counts.sum(axis=1), strict=True)]
@@ -186,7 +192,7 @@ def plot_score_histogram(
         ax.stairs(heights, edges, baseline=base, color=colour, linewidth=1.3, label=name)
     rug = values.size <= _MOST_RUG_MARKS
     if rug:
-        _draw_rug(ax, values, truth)
+        _draw_rug(ax, values, marks != 0)
     _scale_counts(ax, int(counts.max()), log, below=0.12 if rug else 0.0, rows=1 + len(thresholds))
     _draw_thresholds(ax, thresholds, (edges[0], edges[-1]))
     ax.set_xlabel(unit, fontsize=FONT_SIZE)
@@ -194,42 +200,42 @@ def plot_score_histogram(
         f"number of {unit.split()[0]}s" if unit.endswith(" score") else "number", fontsize=FONT_SIZE
     )
     ax.legend(
-        loc="upper left", ncols=2, fontsize=SMALL_FONT_SIZE, frameon=False, borderpad=0.1, borderaxespad=0.1
+        loc="upper left", ncols=2, fontsize=SMALL_FONT_SIZE, frameon=False, borderpad=0.1, borderaxespad=0.4
     )
     tidy(ax)
     return ax
 
 
-def _scores_and_truth(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-    """Both as arrays, without a copy where they are arrays already, and checked."""
-    values, truth = np.asarray(scores), np.asarray(labels)
-    if values.shape != truth.shape:
-        raise ValueError(f"Scores of shape {values.shape} do not go with labels of shape {truth.shape}.")
+def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floating], NDArray[Any]]:
+    """Both as arrays, without a copy where they are arrays already."""
+    values, marks = np.asarray(scores), np.asarray(labels)
+    if values.shape != marks.shape:
+        raise ValueError(f"Scores of shape {values.shape} do not go with labels of shape {marks.shape}.")
     if not values.size:
         raise ValueError("There are no scores to draw.")
     if not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise ValueError("A score is not finite (NaN or infinity).")
-    return values, truth if truth.dtype == np.bool_ else truth > 0
+    return values, marks
 
 
 def _blocks(
-    values: NDArray[np.floating], truth: NDArray[np.bool_]
+    values: NDArray[np.floating], marks: NDArray[Any]
 ) -> Iterator[tuple[NDArray[np.floating], NDArray[np.bool_]]]:
     """Cut both along the first axis into flat pieces of about `_BLOCK` elements."""
     step = max(1, _BLOCK * len(values) // values.size)
     for start in range(0, len(values), step):
-        yield values[start : start + step].ravel(), truth[start : start + step].ravel()
+        yield values[start : start + step].ravel(), marks[start : start + step].ravel() != 0
 
 
 def _binned(
-    values: NDArray[np.floating], truth: NDArray[np.bool_], bins: int
+    values: NDArray[np.floating], marks: NDArray[Any], bins: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Counts (2, bins) of good and anomalous in common bins, and the edges (bins + 1,)."""
+    """Count good and anomalous in common bins (2, bins); also return the edges (bins + 1,)."""
     low, high = float(values.min()), float(values.max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     counts = np.zeros(2 * bins, dtype=np.int64)
-    for block, positive in _blocks(values, truth):
+    for block, positive in _blocks(values, marks):
         # One pass for both groups: the anomalous ones count `bins` places further on.
         places = ((block - low) * (bins / (high - low))).astype(np.intp)
         np.minimum(places, bins - 1, out=places)
@@ -261,10 +267,13 @@ def _scale_counts(ax: Axes, highest: int, log: bool, *, below: float, rows: int)
         decades = np.log10(highest / _LOG_BASELINE)
         ax.set_yscale("log")
         ax.set_ylim(_LOG_BASELINE * 10 ** (-decades * below / bars), highest * 10 ** (decades * above / bars))
-        ax.set_yticks(10.0 ** np.arange(np.floor(np.log10(highest)) + 1))
+        # Few counts span no two powers of ten, by which a logarithmic axis is read.
+        ticks = np.array([1, 2, 5, 10, 20, 50]) if highest < 100 else 10 ** np.arange(10)
+        ticks = ticks[ticks <= highest]
+        ax.set_yticks(ticks, [str(tick) for tick in ticks] if highest < 100 else None)
         ax.minorticks_off()
     else:
-        ticks = MaxNLocator(nbins=5, integer=True).tick_values(0, highest)
+        ticks = np.asarray(MaxNLocator(nbins=5, integer=True).tick_values(0, highest))
         ax.set_yticks(ticks[(ticks >= 0) & (ticks <= highest)])
         ax.set_ylim(-highest * below / bars, highest * (1 + above / bars))
     ax.axhline(_LOG_BASELINE if log else 0.0, color=GREY, linewidth=0.8)
@@ -300,8 +309,8 @@ def _draw_thresholds(ax: Axes, thresholds: Mapping[str, float], limits: tuple[fl
 def _label_rows(places: Mapping[str, float], middle: float) -> list[tuple[str, float, bool]]:
     """Name, place and whether the text goes to the left of the line, from the top row down.
 
-    Text runs towards the middle, and of the lines on one side the outermost has the top row: the lines that its
-    text passes over end below it.
+    Text runs towards the middle, and of the lines on one side the outermost has the top row: the lines that
+    its text passes over end below it.
     """
     items = sorted(places.items(), key=lambda item: item[1])
     right = [(name, x, False) for name, x in items if x <= middle]
@@ -327,7 +336,8 @@ def plot_confusion(scores: ArrayLike, labels: ArrayLike, threshold: float, *, ax
     ValueError
         If the shapes differ, there is no score, or a score is not finite.
     """
-    values, truth = _scores_and_truth(scores, labels)
+    values, marks = _checked(scores, labels)
+    truth = marks != 0
     called = values >= np.float64(threshold)
     ax = axes_or_new(ax, 9.5, 2.8)
     lanes = ((~truth, GOOD, "o", "good"), (truth, ANOMALOUS, "D", "anomalous"))
@@ -354,8 +364,8 @@ def _draw_lane(
     """Points of one truth around the height `lane`, the mistakes crossed out."""
     # Multiples of the golden ratio spread neighbours in height, the same way at every call.
     order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    heights = lane + 0.7 * ((order * 0.618034) % 1.0 - 0.5)
-    ax.plot(values, heights, marker, color=colour, markersize=7, alpha=0.55, markeredgewidth=0)
+    heights = lane + 0.7 * ((order * 0.618034 + 0.5) % 1.0 - 0.5)
+    ax.plot(values, heights, marker, color=colour, markersize=7, alpha=0.7, markeredgewidth=0)
     ax.plot(values[wrong], heights[wrong], "x", color=INK, markersize=8, markeredgewidth=1.8)
 
 

@@ -7,6 +7,7 @@ vision tell apart. Good and anomalous also differ in their marker, for the print
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, PURPLE, SKY_BLUE = "#E69F00", "#CC79A7", "#56B4E9"
@@ -23,7 +24,7 @@ SMALL_FONT_SIZE = 9.0
 _METRIC_NAMES = {
     "instance_auroc": "image AUROC",
     "full_pixel_auroc": "pixel AUROC",
-    "anomaly_pixel_auroc": "pixel AUROC, anomalous images only",
+    "anomaly_pixel_auroc": "pixel AUROC in anomalous images",
     "aupro": "AUPRO",
 }
 
@@ -69,6 +70,18 @@ def shorten(text: str, length: int) -> str:
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
 
 
+def fit(text: str, width: float, size: float) -> str:
+    """Cut the middle out of a line until it is no wider than `width` points in letters of `size` points."""
+    while len(text) > 1:
+        plain = text.replace("$", r"\$")
+        wide = float(TextPath((0, 0), plain, size=size).get_extents().width)
+        if wide <= width:
+            break
+        text = shorten(text, max(1, min(len(text) - 1, int(len(text) * width / wide))))
+    return text
+
+
 def height_in_points(ax: Axes) -> float:
     """Height of the axes as they are now; a layout that is still to run changes it a little."""
-    return float(ax.get_window_extent().height * 72 / ax.get_figure(root=True).dpi)
+    inches = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    return float(72 * inches.height)
