@@ -53,7 +53,10 @@ def load_detector(folder: Path | str, *, device: str = "auto", weights: str | No
     method = read_model(folder)[0].get("method")
     if method not in _DETECTORS:
         raise ModelFileError(f"the model in {folder} is of the unknown method {method!r}: update anomaly_lib")
-    return _DETECTORS[method].load(folder, device=device, weights=weights)
+    try:
+        return _DETECTORS[method].load(folder, device=device, weights=weights)
+    except (KeyError, TypeError) as error:  # something that every model has is not there
+        raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
 
 
 def _from_official(member: OfficialPatchCore, device: str, weights: str | None) -> PatchCore:

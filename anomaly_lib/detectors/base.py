@@ -31,7 +31,7 @@ class Images(Protocol):
 class TensorImages:
     """Images (n, 3, h, w) in memory as a source of batches."""
 
-    def __init__(self, images: torch.Tensor, batch_size: int = 16) -> None:
+    def __init__(self, images: torch.Tensor, batch_size: int = 8) -> None:
         self._images = images
         self._batch_size = batch_size
 
@@ -131,7 +131,7 @@ def _checked(batch: torch.Tensor) -> torch.Tensor:
         raise DataError(f"images come in batches of shape (n, 3, height, width), not {tuple(batch.shape)}")
     if not batch.is_floating_point():
         raise DataError(f"images are floats in [0, 1], not {batch.dtype}: divide 8-bit images by 255")
-    return batch
+    return batch.float()
 
 
 def normal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:

@@ -48,6 +48,7 @@ class Ensemble(Detector):
     def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
         """Fit every member on normal `images`."""
         for member in self.members:
+            member.transform = self.transform  # it may have been changed since they were made
             member.fit(images, progress)
         self._set_units()
         leave_one_out = self._mean([member.leave_one_out_ for member in self.members])

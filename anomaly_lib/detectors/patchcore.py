@@ -16,9 +16,10 @@ import torch
 
 from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone
 from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
+from anomaly_lib.detectors.memory_bank import MemoryBankBuilder, PatchFeatures, Select
 from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
-from anomaly_lib.kernels.coreset import greedy_coreset, project, start_at_all, start_at_some
+from anomaly_lib.kernels.coreset import greedy_coreset, start_at_all, start_at_some
 from anomaly_lib.kernels.leave_one_out import leave_one_out
 from anomaly_lib.kernels.neighbors import nearest
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
@@ -28,8 +29,8 @@ from anomaly_lib.transforms import Transform
 
 Sampler = Literal["identity", "greedy_coreset", "approx_greedy_coreset", "random"]
 
-# The coreset is selected on a random projection to this many dimensions, as in the official code.
-PROJECTION = 128
+# The threshold is learned from at most this many of the training images, evenly spread.
+THRESHOLD_IMAGES = 500
 
 TRANSFORM = Transform(resize=256, crop=224)
 
@@ -69,7 +70,8 @@ class PatchCore(Detector):
     memory_bank_
         (rows, target_embed_dimension) float32.
     leave_one_out_
-        (n,) scores of the training images, each against the patches of the others; what `threshold_` is from.
+        (n,) scores of the training images (of more than 500 some), each against the patches of all others;
+        what `threshold_` is from.
 
     Raises
     ------
@@ -119,15 +121,24 @@ class PatchCore(Detector):
         if len(images) == 0:
             raise DataError("no images to fit on: PatchCore needs images of good parts")
         self._backbone = self._load_backbone()
-        features, grid = self._embed_all(images, progress)  # (n * h * w, d)
         generator = torch.Generator().manual_seed(self.seed)
-        projected = project(features, PROJECTION, generator)
-        kept = self._sample(projected, generator, progress)
-        self.memory_bank_ = features[kept]
-        if self.num_nn > len(kept):
-            raise ParameterError(f"{self.num_nn} neighbours were asked of a memory bank of {len(kept)} rows")
-        image_of = torch.arange(len(images), device=kept.device).repeat_interleave(math.prod(grid))
-        self.leave_one_out_ = self._leave_one_out(features, projected, kept, image_of)
+        size = 1.0 if self.sampler == "identity" else self.coreset
+        builder = MemoryBankBuilder(self._embed, self._selector(generator, progress), size, generator)
+        total, batches = checked_batches(images)
+        every = math.ceil(total / THRESHOLD_IMAGES)
+        held, first = PatchFeatures(self._embed), 0
+        for batch in track(batches, "features", total, progress):
+            maps = self._backbone(batch)
+            builder.add(maps)
+            # Slices would keep the whole batch in memory, hence the copies.
+            wanted = slice(-first % every, None, every)
+            held.append(maps if every == 1 else [layer[wanted].clone() for layer in maps])
+            first += len(batch)
+        builder.finish()
+        self.memory_bank_ = builder.bank
+        if self.num_nn > len(self.memory_bank_):
+            raise ParameterError(f"{self.num_nn} neighbours were asked of {len(self.memory_bank_)} rows")
+        self.leave_one_out_ = self._leave_one_out(held, every, math.ceil(total / every), builder, progress)
         self.threshold_ = normal_threshold(self.leave_one_out_, self.false_alarm_rate)
         return self
 
@@ -137,7 +148,7 @@ class PatchCore(Detector):
         image_scores, maps = [], []
         total, batches = checked_batches(images)
         for batch in track(batches, "score", total, progress):
-            features = self._embed(batch)  # (n, h, w, d)
+            features = self._embed(self._backbone(batch))  # (n, h, w, d)
             distances, rows = nearest(features.flatten(0, 2), self.memory_bank_, self.num_nn)
             patch_scores = distances.mean(dim=1).unflatten(0, features.shape[:3])  # (n, h, w)
             worst, patch = patch_scores.flatten(1).max(dim=1)
@@ -243,50 +254,28 @@ class PatchCore(Detector):
 
     # Section 3.1: locally aware patch features
 
-    def _embed(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the patch features (n, h, w, d) of images (n, 3, H, W)."""
-        with torch.inference_mode():
-            return embed_patches(
-                self._backbone(batch),
-                self.patchsize,
-                self.pretrain_embed_dimension,
-                self.target_embed_dimension,
-            )
-
-    def _embed_all(
-        self, images: Images | torch.Tensor, progress: Progress
-    ) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Return the patch features of all images, image after image (n * h * w, d), and the grid (h, w)."""
-        total, batches = checked_batches(images)
-        features, done = torch.empty(0), 0
-        progress("features", 0, total)
-        for batch in batches:
-            embedded = self._embed(batch)
-            grid, patches = (embedded.shape[1], embedded.shape[2]), embedded.shape[1] * embedded.shape[2]
-            if done == 0:
-                features = embedded.new_empty(total * patches, embedded.shape[3])
-            features[done * patches : (done + len(batch)) * patches] = embedded.flatten(0, 2)
-            done += len(batch)
-            progress("features", done, total)
-        return features, grid
+    @torch.inference_mode()
+    def _embed(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the patch features (n, h, w, d) of the backbone's maps."""
+        return embed_patches(maps, self.patchsize, self.pretrain_embed_dimension, self.target_embed_dimension)
 
     # Section 3.2: coreset-reduced patch-feature memory bank
 
-    def _sample(
-        self, projected: torch.Tensor, generator: torch.Generator, progress: Progress
-    ) -> torch.Tensor:
-        """Return the indices of the rows to keep."""
-        rows = len(projected)
-        if self.sampler == "identity":
-            return torch.arange(rows, device=projected.device)
-        size = min(rows, max(1, int(rows * self.coreset if self.coreset <= 1 else self.coreset)))
-        if self.sampler == "random":
-            return torch.randperm(rows, generator=generator)[:size].to(projected.device)
-        if self.sampler == "greedy_coreset":
-            start = start_at_all(projected)
-        else:
-            start = start_at_some(projected, generator)
-        return greedy_coreset(projected, size, start, progress)
+    def _selector(self, generator: torch.Generator, progress: Progress) -> Select:
+        """Return the function that chooses `size` of projected patches (n, e) to keep."""
+
+        def select(projected: torch.Tensor, size: int) -> torch.Tensor:
+            if self.sampler == "identity":
+                return torch.arange(len(projected), device=projected.device)
+            if self.sampler == "random":
+                return torch.randperm(len(projected), generator=generator)[:size].to(projected.device)
+            if self.sampler == "greedy_coreset":
+                start = start_at_all(projected)
+            else:
+                start = start_at_some(projected, generator)
+            return greedy_coreset(projected, size, start, progress)
+
+        return select
 
     # Section 3.3: anomaly detection
 
@@ -315,13 +304,20 @@ class PatchCore(Detector):
     # The threshold, from normal images alone (not in the paper)
 
     def _leave_one_out(
-        self, features: torch.Tensor, projected: torch.Tensor, kept: torch.Tensor, image_of: torch.Tensor
+        self, held: PatchFeatures, every: int, total: int, builder: MemoryBankBuilder, progress: Progress
     ) -> np.ndarray:
-        """Return the image scores (n,) of the training images, each against the patches of the others."""
-        worst = leave_one_out(features, projected, kept, image_of, self.num_nn)
-        scores = worst.distance
-        if self.reweight:
-            images = image_of[worst.row]
-            weights = self._weight(features[worst.row], worst.neighbour, images, image_of[kept])
-            scores = torch.where(scores.isinf(), scores, scores * weights)
-        return scores.cpu().numpy()
+        """Return the scores (n,) of every so many training images against the patches of all others."""
+        scores, first = [torch.empty(0)], 0
+        for features in track(held, "threshold", total, progress):
+            images = torch.arange(first, first + len(features), device=features.device) * every
+            first += len(features)
+            flat = features.flatten(0, 2)
+            image_of = images.repeat_interleave(features.shape[1] * features.shape[2])
+            bank = (builder.bank, builder.projected_bank, builder.bank_images)
+            worst = leave_one_out(flat, flat @ builder.projection, image_of, *bank, self.num_nn)
+            score = worst.distance
+            if self.reweight:
+                weights = self._weight(flat[worst.row], worst.neighbour, images, builder.bank_images)
+                score = torch.where(score.isinf(), score, score * weights)
+            scores.append(score.cpu())
+        return torch.cat(scores).numpy()

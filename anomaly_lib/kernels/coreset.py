@@ -16,17 +16,16 @@ _CANDIDATES = 1024
 _BLOCK = 4096
 
 
-def project(features: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Tensor:
-    """Return `features` (n, d) on a random projection (n, dim), float32; unchanged when d is `dim`.
+def random_projection(inputs: int, outputs: int, generator: torch.Generator) -> torch.Tensor:
+    """Return a random linear map (inputs, outputs) that keeps the order of distances approximately.
 
-    The projection is drawn as the official code's ``nn.Linear(d, dim, bias=False)`` draws it: uniform within
-    1 / sqrt(d). Distances keep their order approximately (Johnson and Lindenstrauss).
+    Drawn as the official code's ``nn.Linear(inputs, outputs, bias=False)`` is: uniform within
+    1 / sqrt(inputs). Nothing is projected, and nothing drawn, when the two are equal.
     """
-    if features.shape[1] == dim:
-        return features.float()
-    bound = features.shape[1] ** -0.5
-    weight = torch.empty(features.shape[1], dim).uniform_(-bound, bound, generator=generator)
-    return torch.cat([block.float() @ weight.to(features.device) for block in features.split(_BLOCK)])
+    if inputs == outputs:
+        return torch.eye(inputs)
+    bound = inputs**-0.5
+    return torch.empty(inputs, outputs).uniform_(-bound, bound, generator=generator)
 
 
 def start_at_all(rows: torch.Tensor) -> torch.Tensor:
@@ -75,8 +74,8 @@ def greedy_coreset(
     """
     if not 1 <= size <= len(rows):
         raise ValueError(f"a coreset of {size} rows was asked of {len(rows)} rows")
-    rows = rows - rows.mean(dim=0)  # smaller norms, smaller rounding errors in the products
-    norms = rows.square().sum(dim=1)
+    center = rows.mean(dim=0)  # distances do not change, rounding errors in the products shrink
+    norms = torch.cat([(block - center).square().sum(dim=1) for block in rows.split(_BLOCK)])
     distances = start.clone().float()
     selected: list[torch.Tensor] = []
     done = 0
@@ -86,7 +85,7 @@ def greedy_coreset(
         selected.append(chosen)
         done += len(chosen)
         if done < size:
-            _update(distances, rows, norms, chosen)
+            _update(distances, rows, center, norms, chosen)
         progress("coreset", done, size)
     return torch.cat(selected)
 
@@ -97,6 +96,7 @@ def _select_among_farthest(rows: torch.Tensor, distances: torch.Tensor, wanted: 
     outside = float(stored[-1]) if len(rows) > _CANDIDATES else -torch.inf
     candidates = candidates[:_CANDIDATES]
     points = rows[candidates]
+    points = points - points.mean(dim=0)
     between = torch.cdist(points, points).square_().cpu().numpy()
     current = stored[:_CANDIDATES].cpu().numpy().copy()
     picks: list[int] = []
@@ -110,13 +110,18 @@ def _select_among_farthest(rows: torch.Tensor, distances: torch.Tensor, wanted: 
     return candidates[picks]
 
 
-def _update(distances: torch.Tensor, rows: torch.Tensor, norms: torch.Tensor, chosen: torch.Tensor) -> None:
+def _update(
+    distances: torch.Tensor,
+    rows: torch.Tensor,
+    center: torch.Tensor,
+    norms: torch.Tensor,
+    chosen: torch.Tensor,
+) -> None:
     """Lower the stored `distances` (n,) in place to the distances to the rows newly `chosen`."""
-    centers = rows[chosen].T.contiguous()  # (d, chosen)
+    columns = (rows[chosen] - center).T.contiguous()  # (d, chosen)
     for start in range(0, len(rows), _BLOCK):
         block = slice(start, start + _BLOCK)
-        products = torch.addmm(norms[chosen], rows[block], centers, alpha=-2)  # (block, chosen)
-        torch.minimum(
-            distances[block], (products.amin(dim=1) + norms[block]).clamp_(min=0), out=distances[block]
-        )
+        products = torch.addmm(norms[chosen], rows[block] - center, columns, alpha=-2)  # (block, chosen)
+        to_chosen = (products.amin(dim=1) + norms[block]).clamp_(min=0)
+        torch.minimum(distances[block], to_chosen, out=distances[block])
     distances[chosen] = -1

@@ -9,6 +9,8 @@ from anomaly_lib.kernels.neighbors import nearest
 # Patches of each image that are searched at a time, the most promising first.
 _AT_A_TIME = 8
 _BLOCK = 4096
+# Dimensions of the projection that are enough to find bounds; fewer mean more patches to search for.
+_ROUGH = 32
 
 
 class WorstPatches(NamedTuple):
@@ -20,7 +22,13 @@ class WorstPatches(NamedTuple):
 
 
 def leave_one_out(
-    features: torch.Tensor, projected: torch.Tensor, kept: torch.Tensor, image_of: torch.Tensor, k: int = 1
+    features: torch.Tensor,
+    projected: torch.Tensor,
+    image_of: torch.Tensor,
+    bank: torch.Tensor,
+    projected_bank: torch.Tensor,
+    bank_images: torch.Tensor,
+    k: int = 1,
 ) -> WorstPatches:
     """Return for each image the patch that is farthest from the bank's patches of all other images.
 
@@ -30,46 +38,42 @@ def leave_one_out(
         (n * p, d) patches of n images, image after image, p each.
     projected
         (n * p, e) the same on few dimensions, in which distances are roughly kept.
-    kept
-        (m,) rows of `features` that make up the bank.
     image_of
-        (n * p,) the image of each patch, from 0.
+        (n * p,) the number of each patch's image.
+    bank, projected_bank, bank_images
+        (m, d), (m, e) and (m,) likewise of the memory bank.
     k
         Neighbours whose mean squared distance counts.
 
     Notes
     -----
     Exact, but few patches are searched for in the whole bank. The distance to any k rows of other images
-    bounds a patch's distance from above, and rows found on the projection bound it closely. So patches are
+    bounds a patch's distance from above, and rows found on a few dimensions bound it closely. So patches are
     searched in the order of their bounds, until the worst one found is no less than the next bound.
     """
-    bank, bank_images = features[kept], image_of[kept]
-    found = nearest(projected, projected[kept], k, query_groups=image_of, bank_groups=bank_images)
-    images = int(image_of[-1]) + 1
+    rough, rough_bank = projected[:, :_ROUGH].contiguous(), projected_bank[:, :_ROUGH].contiguous()
+    found = nearest(rough, rough_bank, k, query_groups=image_of, bank_groups=bank_images)
+    images = len(image_of.unique_consecutive())
     bounds = _mean_distances(features, bank, *found).reshape(images, -1)  # (n, p)
-    first_row = torch.arange(images, device=kept.device) * bounds.shape[1]
+    first_row = torch.arange(images, device=features.device) * bounds.shape[1]
     bounds, order = bounds.sort(dim=1, descending=True)
-    worst = torch.full((images,), -torch.inf, device=kept.device)
+    worst = torch.full((images,), -torch.inf, device=features.device)
     row, neighbour = torch.zeros_like(first_row), torch.zeros_like(first_row)
     for start in range(0, bounds.shape[1], _AT_A_TIME):
-        open_images = (bounds[:, start] > worst).nonzero().flatten()
-        if not len(open_images):
+        pending = (bounds[:, start] > worst).nonzero().flatten()
+        if not len(pending):
             break
-        rows = first_row[open_images, None] + order[open_images, start : start + _AT_A_TIME]  # (o, few)
-        searched = nearest(
-            features[rows.flatten()],
-            bank,
-            k,
-            query_groups=image_of[rows.flatten()],
-            bank_groups=bank_images,
+        rows = first_row[pending, None] + order[pending, start : start + _AT_A_TIME]  # (pending, few)
+        asked = rows.flatten()
+        distances, neighbours = nearest(
+            features[asked], bank, k, query_groups=image_of[asked], bank_groups=bank_images
         )
-        distance, which = searched[0].mean(dim=1).reshape(rows.shape).max(dim=1)
-        at = which[:, None]
-        better = distance > worst[open_images]
-        improved = open_images[better]
-        worst[improved] = distance[better]
-        row[improved] = rows.gather(1, at)[better, 0]
-        neighbour[improved] = searched[1][:, 0].reshape(rows.shape).gather(1, at)[better, 0]
+        distance, which = distances.mean(dim=1).reshape(rows.shape).max(dim=1, keepdim=True)
+        better = distance[:, 0] > worst[pending]
+        improved = pending[better]
+        worst[improved] = distance[better, 0]
+        row[improved] = rows.gather(1, which)[better, 0]
+        neighbour[improved] = neighbours[:, 0].reshape(rows.shape).gather(1, which)[better, 0]
     return WorstPatches(worst, row, neighbour)
 
 

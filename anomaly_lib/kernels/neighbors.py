@@ -35,22 +35,23 @@ def nearest(
     if not 1 <= k <= len(bank):
         raise ValueError(f"{k} neighbours were asked of a bank of {len(bank)} rows")
     center = bank.float().mean(dim=0)  # distances do not change, rounding errors shrink
-    queries = queries.float() - center
-    best = queries.new_full((len(queries), k), torch.inf)
+    best = center.new_full((len(queries), k), torch.inf)
     rows = torch.zeros(len(queries), k, dtype=torch.long, device=queries.device)
     for start in range(0, len(bank), _ROWS):
         block = bank[start : start + _ROWS].float() - center
         norms, columns = block.square().sum(dim=1), block.T
         for part in _slices(len(queries), _QUERIES):
             # |q - b|^2 without |q|^2, which does not change the order
-            products = torch.addmm(norms, queries[part], columns, alpha=-2)  # (queries, rows)
+            products = torch.addmm(
+                norms, queries[part].float() - center, columns, alpha=-2
+            )  # (queries, rows)
             if query_groups is not None and bank_groups is not None:
                 own = query_groups[part, None] == bank_groups[None, start : start + _ROWS]
                 products.masked_fill_(own, torch.inf)
             values, index = _smallest(products, min(k, len(block)))
             best[part], kept = _smallest(torch.cat([best[part], values], dim=1), k)
             rows[part] = torch.cat([rows[part], index + start], dim=1).gather(1, kept)
-    return _by_subtraction(queries, bank, center, best, rows)
+    return _by_subtraction(queries, bank, best, rows)
 
 
 def _slices(total: int, step: int) -> list[slice]:
@@ -64,14 +65,13 @@ def _smallest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def _by_subtraction(
-    queries: torch.Tensor, bank: torch.Tensor, center: torch.Tensor, found: torch.Tensor, rows: torch.Tensor
+    queries: torch.Tensor, bank: torch.Tensor, found: torch.Tensor, rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the distances to the `rows` found, exact and in ascending order; infinite ones stay so."""
     distances = found.clone()
     for part in _slices(len(queries), _QUERIES):
         for i in range(rows.shape[1]):  # one neighbour at a time, since (n, k, d) may be large
-            neighbours = bank[rows[part, i]].float() - center
-            distances[part, i] = (queries[part] - neighbours).square_().sum(dim=1)
+            distances[part, i] = (queries[part].float() - bank[rows[part, i]]).square_().sum(dim=1)
     distances = torch.where(found.isinf(), found, distances)
     order = distances.argsort(dim=1, stable=True)
     return distances.gather(1, order), rows.gather(1, order)

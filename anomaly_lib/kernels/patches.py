@@ -21,22 +21,27 @@ def embed_patches(
 
     The grid is the first layer's. Equal to the official unfold, resize and two adaptive means up to rounding,
     but the means are taken before the resize and in one step, so that the c * patchsize^2 values of a patch
-    are never resized or stored for more than one image.
+    are never resized, nor stored for more than one image.
     """
     height, width = _grid(maps[0], patchsize)
-    features = maps[0].new_zeros(len(maps[0]), target_dim, height, width)
+    features = maps[0].new_zeros(len(maps[0]), height, width, target_dim)
     for layer, layer_map in enumerate(maps):
-        pooling = _pooling(layer, len(maps), layer_map.shape[1] * patchsize**2, pretrain_dim, target_dim)
-        first, last, index, weight = pooling
+        values = layer_map.shape[1] * patchsize**2
+        first, last, index, weight = _pooling(layer, len(maps), values, pretrain_dim, target_dim)
         index, weight = index.to(layer_map.device), weight.to(layer_map)
-        unfolded = F.unfold(layer_map, patchsize, padding=(patchsize - 1) // 2)  # (n, c * p * p, gh * gw)
-        pooled = torch.stack(
-            [F.embedding_bag(index, image, per_sample_weights=weight, mode="sum") for image in unfolded]
-        ).unflatten(2, _grid(layer_map, patchsize))  # (n, last - first, gh, gw)
-        if pooled.shape[2:] != (height, width):
-            pooled = F.interpolate(pooled, size=(height, width), mode="bilinear", align_corners=False)
-        features[:, first:last] += pooled
-    return features.permute(0, 2, 3, 1).contiguous()
+        grid = _grid(layer_map, patchsize)
+        for image, image_features in zip(layer_map, features, strict=True):
+            unfolded = F.unfold(image[None], patchsize, padding=(patchsize - 1) // 2)[
+                0
+            ]  # (c * p * p, gh * gw)
+            pooled = F.embedding_bag(index, unfolded, per_sample_weights=weight, mode="sum")
+            pooled = pooled.unflatten(1, grid)  # (last - first, gh, gw)
+            if grid != (height, width):
+                pooled = F.interpolate(
+                    pooled[None], size=(height, width), mode="bilinear", align_corners=False
+                )[0]
+            image_features[..., first:last] += pooled.permute(1, 2, 0)
+    return features
 
 
 def smooth_maps(patch_scores: torch.Tensor, size: tuple[int, int], sigma: float = 4.0) -> torch.Tensor:
