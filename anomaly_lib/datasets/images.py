@@ -35,7 +35,7 @@ def read_picture(path: Path) -> Image.Image:
 
 def read_grey(path: Path) -> Image.Image:
     """Return a mask file as an upright 8-bit grey picture; errors as in `read_picture`."""
-    return _open(path, lambda picture: _to_eight_bits(picture).convert("L"))
+    return _open(path, lambda picture: _to_eight_bits(ImageOps.exif_transpose(picture)).convert("L"))
 
 
 def upright_size(path: Path) -> tuple[int, int]:
@@ -67,7 +67,7 @@ class ImageFiles:
         Batches (n, 3, size, size), float32 in [0, 1].
     """
 
-    def __init__(self, paths: Sequence[Path], transform: Transform, batch_size: int = 16) -> None:
+    def __init__(self, paths: Sequence[Path], transform: Transform, batch_size: int = 8) -> None:
         self.paths = tuple(paths)
         self.transform = transform
         self.batch_size = batch_size
@@ -114,8 +114,8 @@ def _open(path: Path, use: Callable[[Image.Image], T]) -> T:
             return use(picture)
     except FileNotFoundError:
         raise DataError(f"no such image: {path}") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        # PIL reports a broken PNG chunk as SyntaxError.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # PIL reports a broken PNG chunk as SyntaxError and a short header as ValueError.
         raise DataError(f"cannot read the image {path} ({error}): replace or remove the file") from None
 
 

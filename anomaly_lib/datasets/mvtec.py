@@ -48,11 +48,11 @@ class Category:
     train: tuple[Path, ...]
     test: tuple[LabelledImage, ...]
 
-    def train_images(self, transform: Transform, batch_size: int = 16) -> ImageFiles:
+    def train_images(self, transform: Transform, batch_size: int = 8) -> ImageFiles:
         """Return the normal images as a detector wants them."""
         return ImageFiles(self.train, transform, batch_size)
 
-    def test_images(self, transform: Transform, batch_size: int = 16) -> ImageFiles:
+    def test_images(self, transform: Transform, batch_size: int = 8) -> ImageFiles:
         """Return the test images as a detector wants them."""
         return ImageFiles([image.path for image in self.test], transform, batch_size)
 

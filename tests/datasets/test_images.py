@@ -59,9 +59,9 @@ def test_black_and_white_becomes_0_and_255(saved: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_sixteen_bit_grey_is_scaled_not_clipped(saved: Callable[..., Path], suffix: str) -> None:
-    values = np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)
+    values = np.array([[0, 257, 128 * 257, 254 * 257, 65535]], dtype=np.uint16)
     out = pixels(saved(Image.fromarray(values), f"a.{suffix}"))
-    assert out[0].tolist() == [[0] * 3, [1] * 3, [128] * 3, [255] * 3]
+    assert out[0].tolist() == [[0] * 3, [1] * 3, [128] * 3, [254] * 3, [255] * 3]
 
 
 def test_big_endian_sixteen_bit_tiff_is_scaled_too(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """How hard the sample data set is for PatchCore, so that the workshop has something to find.
 
-Minutes rather than seconds, so one generator seed by default; SAMPLE_SEEDS=0,1,2,3 in the environment
-takes more of them.
+It holds for generator seeds, not for one lucky draw.
 """
 
-import os
 from pathlib import Path
 
 import pytest
@@ -15,13 +13,6 @@ from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.metrics import auroc
 from anomaly_lib.transforms import Transform
 
-SEEDS = [int(seed) for seed in os.environ.get("SAMPLE_SEEDS", "0").split(",")]
-
-
-@pytest.fixture(scope="module", params=SEEDS)
-def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generate_sample(tmp_path_factory.mktemp("sample"), seed=request.param)
-
 
 def image_auroc(root: Path, category: str, size: int) -> float:
     """Image AUROC of PatchCore with its defaults (10 % coreset) at an image size."""
@@ -31,14 +22,18 @@ def image_auroc(root: Path, category: str, size: int) -> float:
     return auroc(detector.score(data.test_images(transform)).image, data.labels)
 
 
-def test_categories_differ_in_difficulty(root: Path) -> None:
-    values = {category: image_auroc(root, category, 224) for category in ("cloth", "steel", "connector")}
-    worst = image_auroc(root, "gear", 224)
-    assert values["connector"] >= 0.98
-    assert 0.75 <= worst <= 0.92
-    assert all(worst < value for value in values.values())
-
-
-def test_larger_images_help_where_defects_are_small(root: Path) -> None:
-    small, medium, large = (image_auroc(root, "gear", size) for size in (128, 224, 320))
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_one_category_is_easy_and_the_one_with_small_defects_gains_by_larger_images(
+    tmp_path: Path, seed: int
+) -> None:
+    generate_sample(tmp_path, seed, categories=("connector", "gear"))
+    assert image_auroc(tmp_path, "connector", 224) >= 0.98
+    small, medium, large = (image_auroc(tmp_path, "gear", size) for size in (128, 224, 320))
+    assert 0.75 <= medium <= 0.92
     assert small + 0.05 < medium < large
+
+
+def test_the_textures_are_neither_the_worst_nor_all_perfect(tmp_path: Path) -> None:
+    generate_sample(tmp_path, 0, categories=("cloth", "steel"))
+    for category in ("cloth", "steel"):
+        assert 0.92 < image_auroc(tmp_path, category, 224) < 1

@@ -38,17 +38,17 @@ class Steel:
         match defect.kind:
             case "scratch":
                 # Never along the brushing, where nobody would see it.
-                length, heading = between(14, 52), uniform(rng, 0.35, np.pi - 0.35)
+                length, heading = between(18, 52), uniform(rng, 0.35, np.pi - 0.35)
                 path = wander(rng, defect.spot(length / 2), length, heading, bend=0.15)
-                defects.scratch(surface, path, between(1.2, 2.0), between(0.2, 0.65), (0.85, 0.85, 0.86))
+                defects.scratch(surface, path, between(1.2, 2.0), between(0.28, 0.75), (0.85, 0.85, 0.86))
             case "pit":
-                radius = between(1.1, 2.9)
+                radius = between(1.4, 3.0)
                 defects.pits(surface, rng, defect.spot(5 * radius), radius, between(0.3, 1.0))
             case "dent":
                 radius, stretch = between(6, 13), uniform(rng, 1.0, 1.5)
                 spot = defect.spot(1.6 * radius)
-                defects.dent(surface, spot, radius, between(0.3, 2.0), stretch, defect.heading())
+                defects.dent(surface, spot, radius, between(0.55, 2.3), stretch, defect.heading())
             case "stain":
                 radius = between(8, 18)
                 spot = defect.spot(1.7 * radius)
-                defects.stain(surface, rng, spot, radius, between(0.1, 0.65), (0.62, 0.52, 0.40))
+                defects.stain(surface, rng, spot, radius, between(0.15, 0.65), (0.62, 0.52, 0.40))
