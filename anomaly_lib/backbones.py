@@ -31,7 +31,7 @@ DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 # The names that the official PatchCore scripts use, with the same weights (tv: torchvision's first ones).
 ALIASES = {
-    "densenet121": "densenet121.tv_in1k",
+    "densenet121": "densenet121.ra_in1k",
     "densenet201": "densenet201.tv_in1k",
     "efficientnet_b1": "tf_efficientnet_b1",
     "efficientnet_b3": "tf_efficientnet_b3",
@@ -46,7 +46,12 @@ ALIASES = {
     "resnet50": "resnet50.tv_in1k",
     "resnet101": "resnet101.tv_in1k",
     "resnetv2_50_bit": "resnetv2_50x3_bit.goog_in21k_ft_in1k",
-    "resnetv2_50_21ft": "resnetv2_50x3_bit.goog_in21k",
+    "resnetv2_50_21k": "resnetv2_50x3_bit.goog_in21k",
+    "resnetv2_101_bit": "resnetv2_101x3_bit.goog_in21k_ft_in1k",
+    "resnetv2_101_21k": "resnetv2_101x3_bit.goog_in21k",
+    "resnetv2_152_bit": "resnetv2_152x4_bit.goog_in21k_ft_in1k",
+    "resnetv2_152_21k": "resnetv2_152x4_bit.goog_in21k",
+    "resnetv2_152_384": "resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k_384",
     "resnext101": "resnext101_32x8d.tv_in1k",
     "vgg11": "vgg11.tv_in1k",
     "vgg19": "vgg19.tv_in1k",
@@ -113,7 +118,7 @@ class Backbone:
         self.device = torch.device(device)
         self.precision = precision
         timm_name = ALIASES.get(name, name)
-        if not timm.is_model(timm_name):
+        if not _is_known(timm_name):
             raise ParameterError(f"unknown backbone {name!r}: {_suggestions(name)}")
         self._network, self.origin = _load(timm_name, weights)
         self._network.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
@@ -141,7 +146,7 @@ class Backbone:
             pass
         except AssertionError as error:  # how timm's transformers refuse a size that they were not built for
             raise ParameterError(f"backbone {self.name!r} does not take this image size: {error}") from None
-        maps = [self._as_map(self._captured[layer]) for layer in self.layers]
+        maps = [self._as_map(layer, self._captured[layer]) for layer in self.layers]
         self._captured.clear()
         return maps
 
@@ -174,8 +179,12 @@ class Backbone:
 
         modules[layer].register_forward_hook(capture)
 
-    def _as_map(self, features: torch.Tensor) -> torch.Tensor:
+    def _as_map(self, layer: str, features: torch.Tensor) -> torch.Tensor:
         """Bring tokens (n, prefix + h * w, c) and channels-last maps (n, h, w, c) into (n, c, h, w)."""
+        if not isinstance(features, torch.Tensor) or features.ndim not in (3, 4):
+            raise ParameterError(
+                f"layer {layer!r} of backbone {self.name!r} gives no feature map: name one before the pooling"
+            )
         if features.ndim == 3:
             tokens = features[:, getattr(self._network, "num_prefix_tokens", 0) :]
             side = round(tokens.shape[1] ** 0.5)
@@ -289,9 +298,18 @@ def _fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _is_known(name: str) -> bool:
+    try:
+        timm.get_pretrained_cfg(name)  # timm.is_model overlooks a wrong tag
+    except RuntimeError:
+        return False
+    return bool(timm.is_model(name))
+
+
 def _suggestions(name: str) -> str:
-    close = timm.list_models(f"*{name.strip('*')[:8]}*")[:5]
-    return f"did you mean {', '.join(close)}?" if close else "see timm.list_models() for the names"
+    of_other_tags = timm.list_pretrained(f"{name.split('.')[0]}.*")
+    close = of_other_tags or timm.list_models(f"*{name.strip('*')[:8]}*")
+    return f"did you mean {', '.join(close[:5])}?" if close else "see timm.list_models() for the names"
 
 
 def _first_line(error: BaseException) -> str:

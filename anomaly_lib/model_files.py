@@ -47,6 +47,8 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         tensors = load_file(file) if file.exists() else {}
     except (ValueError, OSError, SafetensorError) as error:
         raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
+    if not isinstance(description, dict):
+        raise ModelFileError(f"the model in {folder} is damaged (model.json): train it again")
     if description.get("format", 0) > FORMAT:
         raise ModelFileError(
             f"the model in {folder} has format {description['format']}; this library reads up to {FORMAT}: "
@@ -67,7 +69,20 @@ def none_to_nan(value: float | None) -> float:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` when the block ends well, and vanishes when it fails."""
+    """Yield a temporary folder that becomes `folder` when the block ends well, and vanishes when it fails.
+
+    Raises
+    ------
+    ModelFileError
+        When `folder` is there already and not a model's, whose files it would replace.
+    """
+    folder = folder.resolve()
+    if (
+        folder.exists()
+        and not (folder / "model.json").is_file()
+        and (folder.is_file() or any(folder.iterdir()))
+    ):
+        raise ModelFileError(f"{folder} holds other files and no model: save to a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

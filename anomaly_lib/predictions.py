@@ -67,7 +67,7 @@ def load_predictions(file: Path | str) -> Predictions:
             values = {name: arrays[name] for name in Predictions.__dataclass_fields__}
     except FileNotFoundError:
         raise DataError(f"no predictions in {file}: run `anomaly train` or `anomaly evaluate`") from None
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a predictions file of this library: {error}") from None
     for name in ("optimal_threshold", "threshold"):
         values[name] = float(values[name])

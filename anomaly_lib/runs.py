@@ -73,7 +73,7 @@ class DataChoice:
     name: str = "mvtec"
     resize: int | None = None
     imagesize: int | None = None
-    batch_size: int = 16
+    batch_size: int = 8
     train_share: float = 1.0
 
     def read(self) -> list[Category]:
@@ -157,7 +157,8 @@ def train(
         When something in the data or the options is wrong; before any work begins where it can be known.
     """
     categories = [_shortened(category, data.train_share) for category in data.read()]
-    make_detector()  # wrong options are found out here, before the folder is made
+    # Wrong options are found out here, before the folder is made.
+    make_detector().transform.override(data.resize, data.imagesize)
     run = Run(new_run_folder(results / log_project / log_group), seed, arguments, saving)
     for category in categories:
         detector = make_detector()
@@ -196,7 +197,7 @@ def evaluate(
             "same order, or one for all"
         )
     loaders = load_detectors if len(load_detectors) > 1 else [load_detectors[0]] * len(categories)
-    load_detectors[0]()
+    load_detectors[0]().transform.override(data.resize, data.imagesize)
     run = Run(new_run_folder(results), seed, arguments, saving)
     for category, load in zip(categories, loaders, strict=True):
         detector = load()
@@ -226,7 +227,7 @@ def new_run_folder(wanted: Path) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             number += 1
-        except (NotADirectoryError, PermissionError) as error:
+        except OSError as error:
             raise DataError(
                 f"cannot write results to {folder}: {error.strerror}; choose another folder"
             ) from None

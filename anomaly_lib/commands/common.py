@@ -118,7 +118,7 @@ def dataset_options(command: Command) -> Command:
         click.option(
             "--imagesize", type=click.IntRange(1), help="Side of the square cut from it, in pixels."
         ),
-        click.option("--batch_size", type=click.IntRange(1), default=16, show_default=True),
+        click.option("--batch_size", type=click.IntRange(1), default=8, show_default=True),
         click.option("--num_workers", type=int, help="No effect: images are decoded on all cores."),
         click.option("--augment", is_flag=True, help="No effect, as in the official code."),
         click.argument("name", type=click.Choice(["mvtec"])),

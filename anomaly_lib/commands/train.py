@@ -155,6 +155,8 @@ def _patchcore_maker(
 
     def member(name: str, member_layers: list[str]) -> PatchCore:
         backbone, _, own_seed = name.partition(".seed-")
+        if own_seed and not own_seed.isdecimal():
+            raise click.UsageError(f"-b {name}: after .seed- comes a whole number, as in {backbone}.seed-1")
         return PatchCore(
             backbone, member_layers, seed=int(own_seed or seed), device=device, **sampling, **options
         )
@@ -173,7 +175,7 @@ def _layers_of_members(layers: tuple[str, ...], members: int) -> list[list[str]]
     own: list[list[str]] = [[] for _ in range(members)]
     for layer in layers:
         number, _, name = layer.partition(".")
-        if not (number.isdigit() and int(number) < members and name):
+        if not (number.isdecimal() and int(number) < members and name):
             raise click.UsageError(
                 f"-le {layer}: with {members} backbones the backbone's number comes first, as in 0.{layer}"
             )

@@ -117,7 +117,7 @@ def plot_examples(
     page = _Page(_WIDTH, _LINE + sum(heights) + n * (_LINE + _GAP) + _SCALE_HEIGHT)
     lefts = [_MARGIN + i * (panel + _GAP) for i in range(4)]
     for left, name in zip(
-        lefts, ("image", "anomaly map", f"map ≥ {threshold:.4g}", "ground truth"), strict=True
+        lefts, ("image", "anomaly map", f"map ≥ {threshold:.5g}", "ground truth"), strict=True
     ):
         page.text(left, name, weight="bold")
     page.down(_LINE)

@@ -293,7 +293,7 @@ def _draw_thresholds(ax: Axes, thresholds: Mapping[str, float], limits: tuple[fl
             top = 1.0 - depth / height_in_points(ax)
             ax.axvline(x, ymax=top, color=INK, linewidth=1.4, linestyle=_LINE_STYLES[(row - 1) % 4])
         ax.annotate(
-            f"{name} {thresholds[name]:.4g}{'' if drawn else ' (not drawn)'}",
+            f"{name} {thresholds[name]:.5g}{'' if drawn else ' (not drawn)'}",
             (x, 1.0),
             xycoords=ax.get_xaxis_transform(),
             xytext=(-4 if on_left else 4, -depth),
@@ -373,6 +373,6 @@ def _mistakes(truth: NDArray[np.bool_], called: NDArray[np.bool_], threshold: fl
     """Count what a threshold gets wrong, in one line."""
     missed, alarms = int((truth & ~called).sum()), int((~truth & called).sum())
     return (
-        f"threshold {threshold:.4g}:  missed defects {missed} of {truth.sum()},  "
+        f"threshold {threshold:.5g}:  missed defects {missed} of {truth.sum()},  "
         f"false alarms {alarms} of {(~truth).sum()}"
     )

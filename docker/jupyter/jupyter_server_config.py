@@ -21,6 +21,9 @@ c.LabApp.news_url = None
 c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.extension_manager = "readonly"
 
+# The status bar shows memory and processor use.
+c.ResourceUseDisplay.track_cpu_percent = True
+
 # A busy kernel is killed after these seconds, within the ten that `docker compose stop` waits.
 c.KernelManager.shutdown_wait_time = 3.0
 

@@ -1,0 +1,55 @@
+"""``anomaly data``: the sample data set where it is asked for."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from anomaly_lib import find_categories, read_category, sample_folder
+from anomaly_lib.__main__ import main as anomaly
+from anomaly_lib.datasets.sample import generate
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generate few images."""
+    for name, count in (("TRAIN", 1), ("TEST_GOOD", 1), ("TEST_DEFECTIVE", 6)):
+        monkeypatch.setattr(generate, name, count)
+
+
+def test_the_sample_is_made_in_the_folder_named(tmp_path: Path) -> None:
+    result = CliRunner().invoke(anomaly, ["data", "sample", str(tmp_path / "here"), "--seed", "1"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"Sample data set: {tmp_path / 'here'}\n"
+    assert "\r" not in result.stderr
+    names = find_categories(tmp_path / "here")
+    assert names
+    for name in names:
+        category = read_category(tmp_path / "here", name)
+        assert category.labels.any()
+        assert category.has_mask.all()
+
+
+def test_without_a_folder_it_is_made_in_the_work_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANOMALY_WORK", str(tmp_path / "work"))
+    asked: list[tuple[Path, int]] = []
+
+    def generate_sample(root: Path, seed: int, progress: object) -> Path:
+        asked.append((root, seed))
+        return root
+
+    monkeypatch.setattr("anomaly_lib.datasets.sample.generate_sample", generate_sample)
+    assert CliRunner().invoke(anomaly, ["data", "sample"]).exit_code == 0
+    assert asked == [(sample_folder(), 0)]
+    assert sample_folder() == tmp_path / "work" / "data" / "sample"
+
+
+@pytest.mark.xfail(strict=True, reason="a NotADirectoryError")
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    result = CliRunner().invoke(anomaly, ["data", "sample", str(tmp_path / "file" / "sample")])
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert "Traceback" not in result.output
+    assert result.stderr.startswith("Error: ")

@@ -1,0 +1,114 @@
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner, Result
+
+from anomaly_lib import folders, work_folder
+from anomaly_lib.commands.demo import main
+
+
+@pytest.fixture(scope="module")
+def demo() -> Result:
+    """Return what `anomaly demo --quick` printed."""
+    return CliRunner().invoke(main, ["--quick"])
+
+
+@pytest.fixture(scope="module")
+def page(demo: Result) -> str:
+    return (work_folder() / "demo" / "workshop.html").read_text(encoding="utf-8")
+
+
+def notebook(folder: Path, *sources: str) -> Path:
+    cells = [
+        nbformat.v4.new_code_cell(source)
+        if not source.startswith("#")
+        else nbformat.v4.new_markdown_cell(source)
+        for source in sources
+    ]
+    file = folder / "small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
+    return file
+
+
+def test_prints_progress_the_scores_and_where_to_look(demo: Result):
+    assert demo.exit_code == 0, demo.output
+    for task in range(1, 8):
+        assert re.search(rf"^ ?\d+:\d\d  Task {task}: ", demo.output, re.M)
+    assert re.search(r"^ +instance_auroc +full_pixel_auroc", demo.output, re.M)
+    assert re.search(r"^Mean +[01]\.\d+", demo.output, re.M)
+    assert demo.output.endswith(f"Page: {work_folder() / 'demo' / 'workshop.html'}\n")
+
+
+def test_page_has_all_figures_and_tables(page: str):
+    assert len(re.findall(r'<img[^>]+src="data:image/png;base64,', page)) >= 10
+    assert page.count("<table") >= 4
+
+
+def test_page_needs_no_network_and_no_other_file(page: str):
+    sources = re.findall(r"<(?:img|script|iframe|source)\b[^>]*?\bsrc=\"([^\"]*)\"", page)
+    assert all(source.startswith("data:") for source in sources)
+    assert "<link" not in page
+    assert not re.search(r"@import|url\([\"']?(?!data:)[^)]*\)|import .* from [\"']http", page)
+
+
+def test_page_has_no_leftovers_of_widgets(page: str):
+    assert "widget-view" not in page
+    assert "VBox(" not in page
+    assert not re.search(r"\d+%\|", page)
+
+
+def test_solutions_are_folded_in_the_page(page: str):
+    folded = re.findall(r"<details><summary>Solution</summary>(.*?)</details>", page, re.S)
+    assert len(folded) == 7
+    assert all('<div class="highlight">' in solution for solution in folded)
+
+
+def test_page_is_alone_in_its_folder(page: str):
+    assert [file.name for file in (work_folder() / "demo").iterdir()] == ["workshop.html"]
+
+
+def test_failing_cell_is_named_and_what_ran_is_kept(tmp_path: Path):
+    file = notebook(tmp_path, "## Sums", "print(1 + 1)", "1 / 0", "print('never')")
+    output = tmp_path / "pages" / "small.html"
+    result = CliRunner().invoke(main, ["--notebook", str(file), "--output", str(output)])
+    assert result.exit_code == 1
+    assert "Error: cell [2], 'Sums', failed: ZeroDivisionError: division by zero" in result.output
+    assert "Traceback" not in result.output
+    text = output.read_text(encoding="utf-8")
+    assert "<pre>2\n</pre>" in text
+    assert "ZeroDivisionError" in text
+
+
+def test_dead_kernel_is_a_sentence(tmp_path: Path):
+    file = notebook(tmp_path, "import os", "os._exit(1)")
+    result = CliRunner().invoke(main, ["--notebook", str(file), "--output", str(tmp_path / "page.html")])
+    assert result.exit_code == 1
+    assert "its process died" in result.output
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_kernel_is_this_interpreter_in_the_notebooks_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = tmp_path / "jupyter" / "kernels" / "python3"
+    other.mkdir(parents=True)
+    spec = {"argv": ["no-such-program"], "display_name": "Other", "language": "python"}
+    (other / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("ANOMALY_QUICK", "1")
+    seen = "import os, sys; print(sys.executable, os.getcwd(), os.environ['ANOMALY_QUICK'], sep='\\n')"
+    output = tmp_path / "page.html"
+    result = CliRunner().invoke(main, ["--notebook", str(notebook(tmp_path, seen)), "--output", str(output)])
+    assert result.exit_code == 0, result.output
+    assert f"<pre>{sys.executable}\n{tmp_path}\n1\n</pre>" in output.read_text(encoding="utf-8")
+
+
+def test_missing_notebook_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(folders, "__file__", str(tmp_path / "site-packages" / "anomaly_lib" / "folders.py"))
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: workshop.ipynb is not in this directory")
+    assert result.output.count("\n") == 1
