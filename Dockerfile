@@ -39,6 +39,7 @@ ENV PATH=/opt/anomaly/docker:$PATH \
     ANOMALY_WORK=/work \
     HOME=/tmp/home \
     USER=workshop \
+    SHELL=/bin/bash \
     HF_HUB_DISABLE_TELEMETRY=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility

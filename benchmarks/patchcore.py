@@ -1,0 +1,173 @@
+"""PatchCore's time and memory, each as a ratio to a plain reference in the same run.
+
+    pipenv run benchmark [--large] [--data FOLDER --category NAME] [--output FILE]
+
+The data are MVTec bottle where ``../shared/data`` has it, the generated sample otherwise. Absolute times
+depend on the machine and on what else it does; ratios much less. ``--large`` adds 1,000 and 5,000 images at a
+fixed number of rows, which takes minutes.
+"""
+
+import json
+import multiprocessing
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from anomaly_lib import PatchCore, generate_sample, read_category, sample_folder, work_folder
+from anomaly_lib.datasets import Category
+from anomaly_lib.detectors.memory_bank import PROJECTION
+from anomaly_lib.kernels.coreset import greedy_coreset, random_projection, start_at_some
+from anomaly_lib.metrics import auroc
+
+BOTTLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "mvtec_ad"
+PLAIN_SELECTIONS = 200
+COPIES_OF = (1000, 5000)
+FIXED_ROWS = 20_000
+
+
+def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Return how long `work` takes, and its result."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def product_seconds(rows: int, columns: int, depth: int) -> float:
+    """Return the time of one fp32 matrix product (rows, depth) x (depth, columns), computed in blocks."""
+    right = torch.randn(depth, columns)
+    block = torch.randn(4096, depth)
+    block @ right
+    took, _ = seconds(lambda: [block[: min(4096, rows - i)] @ right for i in range(0, rows, 4096)])
+    return took
+
+
+def plain_coreset(rows: torch.Tensor, size: int, start: torch.Tensor) -> torch.Tensor:
+    """Select greedily, one row and one pass over all distances at a time."""
+    distances, chosen = start.clone(), []
+    for _ in range(size):
+        pick = int(distances.argmax())
+        chosen.append(pick)
+        torch.minimum(distances, (rows - rows[pick]).square().sum(dim=1), out=distances)
+    return torch.tensor(chosen)
+
+
+def features_alone(model: PatchCore, category: Category, train: bool) -> tuple[float, float]:
+    """Return the seconds to decode all images, and to run the backbone alone on them."""
+    images = (category.train_images if train else category.test_images)(model.transform)
+    decode, _ = seconds(lambda: [None for _ in images])
+    batches = list(images)
+    model._backbone(batches[0])
+    backbone, _ = seconds(lambda: [model._backbone(batch) for batch in batches])
+    return decode, backbone
+
+
+def benchmark(category: Category, share: float, precision: str) -> dict[str, float]:
+    """Return the table of ratios for one category and coreset share."""
+    model = PatchCore(coreset=share, precision=precision)
+    model.fit(replace(category, train=category.train[:4]).train_images(model.transform))  # warm up
+    fit, _ = seconds(lambda: model.fit(category.train_images(model.transform)))
+    score, scores = seconds(lambda: model.score(category.test_images(model.transform)))
+    rows = torch.cat(
+        [
+            model._embed(model._backbone(batch)).flatten(0, 2)
+            for batch in category.train_images(model.transform)
+        ]
+    )
+    generator = torch.Generator().manual_seed(0)
+    projected = rows @ random_projection(rows.shape[1], PROJECTION, generator)
+    patches, dim, kept = len(rows), rows.shape[1], len(model.memory_bank_)
+    del rows
+    start = start_at_some(projected, generator)
+    fast, chosen = seconds(lambda: greedy_coreset(projected, kept, start))
+    some = min(PLAIN_SELECTIONS, kept)
+    plain, expected = seconds(lambda: plain_coreset(projected, some, start))
+    decode, backbone = features_alone(model, category, train=True)
+    test_decode, test_backbone = features_alone(model, category, train=False)
+    fit_reference = decode + backbone + product_seconds(patches, kept, PROJECTION)
+    test_patches = patches // len(category.train) * len(category.test)
+    score_reference = test_decode + test_backbone + product_seconds(test_patches, kept, dim)
+    return {
+        "train_images": len(category.train),
+        "patches": patches,
+        "coreset_rows": kept,
+        "image_auroc": auroc(scores.image, category.labels),
+        "coreset_s": fast,
+        "coreset_plain_s": plain / some * kept,
+        "coreset_times_faster": plain / some * kept / fast,
+        "coreset_same_first_rows": float((chosen[:some] == expected).float().mean()),
+        "fit_s": fit,
+        "fit_reference_s": fit_reference,
+        "fit_ratio": fit / fit_reference,
+        "score_ms_per_image": 1000 * score / len(category.test),
+        "score_reference_ms_per_image": 1000 * score_reference / len(category.test),
+        "score_ratio": score / score_reference,
+    }
+
+
+def peak_of_fit_and_score(category: Category, coreset: float, precision: str, queue: Any) -> None:
+    """Fit and score in this process, and put the seconds of fit and the peak memory in MB into `queue`."""
+    model = PatchCore(coreset=coreset, precision=precision)
+    fit, _ = seconds(lambda: model.fit(category.train_images(model.transform)))
+    scores = model.score(category.test_images(model.transform))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    queue.put((fit, peak, auroc(scores.image, category.labels)))
+
+
+def in_a_process_of_its_own(category: Category, coreset: float, precision: str) -> tuple[float, float, float]:
+    """Return seconds of fit, peak memory in MB and image AUROC, measured in a new process."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=peak_of_fit_and_score, args=(category, coreset, precision, queue))
+    process.start()
+    result: tuple[float, float, float] = queue.get()
+    process.join()
+    return result
+
+
+def repeated(category: Category, images: int) -> Category:
+    """Return the category with its training images repeated up to `images`."""
+    copies = -(-images // len(category.train))
+    return replace(category, train=(category.train * copies)[:images])
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of categories.")
+@click.option("--category", "name", default="bottle", show_default=True)
+@click.option("--share", default=0.1, show_default=True, help="Coreset.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option("--large", is_flag=True, help="Also 1,000 and 5,000 images.")
+@click.option("--output", type=click.Path(path_type=Path))
+def main(
+    data: Path | None, name: str, share: float, precision: str, large: bool, output: Path | None
+) -> None:
+    """Measure, print and write the table."""
+    if data is None and not (BOTTLE / name).is_dir():
+        data, name = generate_sample(sample_folder()), "gear"
+    category = read_category(data or BOTTLE, name)
+    table: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "category": name}
+    table["threads"] = torch.get_num_threads()
+    _, table["peak_memory_mb"], _ = in_a_process_of_its_own(category, share, precision)
+    table |= benchmark(category, share, precision)
+    if large:
+        for images in COPIES_OF:
+            result = in_a_process_of_its_own(repeated(category, images), FIXED_ROWS, precision)
+            table |= dict(
+                zip((f"fit_{images}_s", f"peak_{images}_mb", f"auroc_{images}"), result, strict=True)
+            )
+    for key, value in table.items():
+        click.echo(f"{key:32} {value:.4g}" if isinstance(value, float) else f"{key:32} {value}")
+    output = output or work_folder() / "benchmarks" / "patchcore.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(table, indent=2) + "\n")
+    click.echo(f"Written to {output}")
+
+
+if __name__ == "__main__":
+    main()
