@@ -118,8 +118,7 @@ class Backbone:
         self.device = torch.device(device)
         self.precision = precision
         timm_name = ALIASES.get(name, name)
-        if not _is_known(timm_name):
-            raise ParameterError(f"unknown backbone {name!r}: {_suggestions(name)}")
+        require_known(name)
         self._network, self.origin = _load(timm_name, weights)
         self._network.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self.fingerprint = _fingerprint(self._network)
@@ -298,12 +297,16 @@ def _fingerprint(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _is_known(name: str) -> bool:
+def require_known(name: str) -> None:
+    """Raise `ParameterError` when no backbone is called `name`."""
+    timm_name = ALIASES.get(name, name)
     try:
-        timm.get_pretrained_cfg(name)  # timm.is_model overlooks a wrong tag
+        timm.get_pretrained_cfg(timm_name)  # timm.is_model overlooks a wrong tag
+        known = timm.is_model(timm_name)
     except RuntimeError:
-        return False
-    return bool(timm.is_model(name))
+        known = False
+    if not known:
+        raise ParameterError(f"unknown backbone {name!r}: {_suggestions(name)}")
 
 
 def _suggestions(name: str) -> str:

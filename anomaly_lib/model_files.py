@@ -39,13 +39,22 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     ModelFileError
         When there is none, it is damaged, or a newer version of this library wrote it.
     """
-    if not (folder / "model.json").is_file():
+    description = read_description(folder)
+    file = folder / "model.safetensors"
+    try:
+        return description, load_file(file) if file.exists() else {}
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return the description of the model in `folder`, without its tensors; errors as in `read_model`."""
+    file = folder / "model.json"
+    if not file.is_file():
         raise ModelFileError(f"no model in {folder}: give a folder that holds model.json")
     try:
-        description: dict[str, Any] = json.loads((folder / "model.json").read_text())
-        file = folder / "model.safetensors"
-        tensors = load_file(file) if file.exists() else {}
-    except (ValueError, OSError, SafetensorError) as error:
+        description = json.loads(file.read_text())
+    except (ValueError, OSError) as error:
         raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
     if not isinstance(description, dict):
         raise ModelFileError(f"the model in {folder} is damaged (model.json): train it again")
@@ -54,7 +63,7 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             f"the model in {folder} has format {description['format']}; this library reads up to {FORMAT}: "
             "update anomaly_lib"
         )
-    return description, tensors
+    return description
 
 
 def nan_to_none(value: float) -> float | None:

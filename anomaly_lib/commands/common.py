@@ -33,6 +33,8 @@ def errors_as_sentences() -> Iterator[None]:
         yield
     except AnomalyError as error:
         raise UserError(str(error)) from error
+    except OSError as error:  # a full disk, a folder that cannot be written, a file in the place of a folder
+        raise UserError(f"{error.strerror or error}: {error.filename or 'no file named'}") from error
 
 
 class ChainedGroup(click.Group):
@@ -53,15 +55,17 @@ def messages_on_stderr() -> Iterator[None]:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("anomaly_lib")
-    before = logger.level, warnings.showwarning
+    level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    warnings.showwarning = lambda message, *where, **more: logger.warning("%s", message)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.level, warnings.showwarning = before
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)  # for each category, not once for all
+        warnings.showwarning = lambda message, *where, **more: logger.warning("%s", message)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
 @contextmanager

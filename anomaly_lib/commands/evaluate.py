@@ -71,11 +71,13 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
     if "model_loader" not in given:
         raise click.UsageError("which models? Add: model_loader -p MODEL_FOLDER")
     with messages_on_stderr(), progress_bars() as progress:
-        from anomaly_lib.detectors import load_detector
+        from anomaly_lib.detectors import load_detector, require_model
         from anomaly_lib.runs import Saving, evaluate
 
         loader = given["model_loader"]
         warn_of_no_effect(loader["ctx"], ("faiss_on_gpu", "faiss_num_workers"))
+        for path in loader["model_paths"]:
+            require_model(path)
         device = chosen_device(options["device"], options["gpu"])
         run = evaluate(
             results_path,

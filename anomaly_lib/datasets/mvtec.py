@@ -71,7 +71,10 @@ class Category:
         masks = np.zeros((len(self.test), transform.size, transform.size), dtype=bool)
         for mask, image in zip(masks, self.test, strict=True):
             if image.mask is not None:
-                mask[:] = transform.mask(read_grey(image.mask)).numpy()
+                picture = read_grey(image.mask)
+                if np.asarray(picture).max() < 128:
+                    raise DataError(f"the mask {image.mask} is empty: draw the defect in white, 255")
+                mask[:] = transform.mask(picture).numpy()
         return masks
 
 

@@ -10,7 +10,7 @@ from anomaly_lib.detectors.base import Detector, Images, NotFittedError, Scores,
 from anomaly_lib.detectors.ensemble import Ensemble
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.errors import ModelFileError
-from anomaly_lib.model_files import read_model
+from anomaly_lib.model_files import read_description
 from anomaly_lib.official_files import OfficialPatchCore, holds_official_patchcore, read_official_patchcore
 from anomaly_lib.transforms import Transform
 
@@ -23,6 +23,7 @@ __all__ = [
     "Scores",
     "TensorImages",
     "load_detector",
+    "require_model",
 ]
 
 _DETECTORS: dict[str, type[Detector]] = {detector.method: detector for detector in (PatchCore, Ensemble)}
@@ -50,13 +51,19 @@ def load_detector(folder: Path | str, *, device: str = "auto", weights: str | No
     if holds_official_patchcore(folder):
         members = [_from_official(member, device, weights) for member in read_official_patchcore(folder)]
         return members[0] if len(members) == 1 else Ensemble.of_fitted(members)
-    method = read_model(folder)[0].get("method")
+    method = read_description(folder).get("method")
     if method not in _DETECTORS:
         raise ModelFileError(f"the model in {folder} is of the unknown method {method!r}: update anomaly_lib")
     try:
         return _DETECTORS[method].load(folder, device=device, weights=weights)
     except (KeyError, TypeError) as error:  # something that every model has is not there
         raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
+
+
+def require_model(folder: Path) -> None:
+    """Raise `ModelFileError` when `folder` holds no model; whether it can be loaded is another question."""
+    if not holds_official_patchcore(folder):
+        read_description(folder)
 
 
 def _from_official(member: OfficialPatchCore, device: str, weights: str | None) -> PatchCore:

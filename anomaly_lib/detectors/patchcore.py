@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 import numpy as np
 import torch
 
-from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone
+from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, require_known
 from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
 from anomaly_lib.detectors.memory_bank import MemoryBankBuilder, PatchFeatures, Select
 from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
@@ -87,7 +87,7 @@ class PatchCore(Detector):
         backbone: str = DEFAULT_BACKBONE,
         layers: Sequence[str] = (),
         *,
-        weights: str | None = None,
+        weights: str | Path | None = None,
         pretrain_embed_dimension: int = 1024,
         target_embed_dimension: int = 1024,
         patchsize: int = 3,
@@ -102,7 +102,10 @@ class PatchCore(Detector):
         device: str = "auto",
         precision: PrecisionChoice = "auto",
     ) -> None:
-        self.backbone, self.layers, self.weights = backbone, tuple(layers), weights
+        require_known(backbone)
+        self.backbone, self.layers = backbone, tuple(layers)
+        # Absolute, so that a saved model finds the file from any directory.
+        self.weights = str(Path(weights).absolute()) if weights not in (None, "random") else weights
         self.pretrain_embed_dimension = pretrain_embed_dimension
         self.target_embed_dimension = target_embed_dimension
         self.patchsize = patchsize
@@ -130,9 +133,11 @@ class PatchCore(Detector):
         for batch in track(batches, "features", total, progress):
             maps = self._backbone(batch)
             builder.add(maps)
-            # Slices would keep the whole batch in memory, hence the copies.
             wanted = slice(-first % every, None, every)
-            held.append(maps if every == 1 else [layer[wanted].clone() for layer in maps])
+            if every == 1:
+                held.append(maps)
+            elif len(batch[wanted]):  # copied, as a slice would keep the whole batch in memory
+                held.append([layer[wanted].clone() for layer in maps])
             first += len(batch)
         builder.finish()
         self.memory_bank_ = builder.bank
@@ -208,6 +213,11 @@ class PatchCore(Detector):
 
     def restore(self, memory_bank: torch.Tensor, threshold: float = math.nan) -> Self:
         """Take over a memory bank (rows, d) that was filled elsewhere, in place of `fit`."""
+        if memory_bank.shape[1] != self.target_embed_dimension:
+            raise ModelFileError(
+                f"the memory bank has rows of {memory_bank.shape[1]} numbers and the model's patches have "
+                f"{self.target_embed_dimension}: its files are of different models"
+            )
         self._backbone = self._load_backbone()
         self.memory_bank_ = memory_bank.to(self.device)
         self.threshold_ = threshold
@@ -216,7 +226,7 @@ class PatchCore(Detector):
     def _check_parameters(self) -> None:
         if self.sampler not in get_args(Sampler):
             raise ParameterError(f"sampler is {self.sampler!r}: use one of {', '.join(get_args(Sampler))}")
-        if not self.coreset > 0 or (self.coreset > 1 and self.coreset != int(self.coreset)):
+        if not 0 < self.coreset <= 1 and not (self.coreset > 1 and float(self.coreset).is_integer()):
             raise ParameterError(
                 f"coreset is {self.coreset}: give a share of the patches in (0, 1] or a number of rows"
             )

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in squared Euclidean distance, on any device."""
+"""Nearest neighbours in squared Euclidean distance, by searching all rows, on any device."""
 
 import torch
 
@@ -30,7 +30,9 @@ def nearest(
     tuple
         Squared distances (n, k) float32 in ascending order, infinite where a query has too few neighbours,
         and their rows in `bank` (n, k) int64. The neighbours are found by matrix products, whose distances
-        lose digits to cancellation, so those returned are computed again by subtraction.
+        lose digits to cancellation, so those returned are computed again by subtraction. Among rows whose
+        distances differ by less than some 1e-6 of the bank's squared extent, another than the nearest may be
+        found.
     """
     if not 1 <= k <= len(bank):
         raise ValueError(f"{k} neighbours were asked of a bank of {len(bank)} rows")

@@ -84,7 +84,11 @@ def _pooling(
 
 def _mean_matrix(inputs: int, outputs: int) -> torch.Tensor:
     """Return adaptive average pooling from `inputs` to `outputs` values as a matrix (outputs, inputs)."""
-    return F.adaptive_avg_pool1d(torch.eye(inputs)[None], outputs)[0].T
+    matrix = torch.zeros(outputs, inputs)
+    for row, values in enumerate(matrix):
+        first, last = row * inputs // outputs, -(-(row + 1) * inputs // outputs)
+        values[first:last] = 1 / (last - first)
+    return matrix
 
 
 @lru_cache(maxsize=64)

@@ -46,7 +46,6 @@ def test_without_a_folder_it_is_made_in_the_work_folder(
     assert sample_folder() == tmp_path / "work" / "data" / "sample"
 
 
-@pytest.mark.xfail(strict=True, reason="a NotADirectoryError")
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     result = CliRunner().invoke(anomaly, ["data", "sample", str(tmp_path / "file" / "sample")])

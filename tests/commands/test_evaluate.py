@@ -178,7 +178,6 @@ def test_a_model_that_is_not_there_is_named(
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="only the first model is looked at before the work")
 def test_a_second_model_that_is_not_there_is_found_before_any_work(
     models: dict[str, Path], small_data: Path, tmp_path: Path
 ) -> None:

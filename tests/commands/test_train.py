@@ -320,7 +320,6 @@ def test_a_wrong_option_of_the_run_is_one_sentence_too(
 
 
 @pytest.mark.parametrize("value", ["inf", "1e400"])
-@pytest.mark.xfail(strict=True, reason="an OverflowError")
 def test_an_infinite_share_is_one_sentence_too(words: Words, tmp_path: Path, value: str) -> None:
     assert "coreset" in error_of(run(words(tmp_path, sampler=("-p", value, "random"))))
 
@@ -381,10 +380,7 @@ def test_results_under_a_file_are_refused(words: Words, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param(
-            {"patch_core": ("-b", "resnet1x")},
-            marks=pytest.mark.xfail(strict=True, reason="the backbone's name is looked at in fit only"),
-        ),
+        {"patch_core": ("-b", "resnet1x")},
         {"patch_core": ("-b", "test_resnet", "--reweight", "1")},
         {"dataset": ("-d", "disc", "--imagesize", "100")},
     ],

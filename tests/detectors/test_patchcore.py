@@ -310,7 +310,7 @@ def test_the_threshold_of_many_images_is_from_some_evenly_spread(
         ("coreset", -0.1),
         ("coreset", 1.5),
         ("coreset", math.nan),
-        pytest.param("coreset", math.inf, marks=pytest.mark.xfail(strict=True, reason="an OverflowError")),
+        ("coreset", math.inf),
         ("patchsize", 0),
         ("pretrain_embed_dimension", 0),
         ("target_embed_dimension", -1),
@@ -402,7 +402,6 @@ def test_other_weights_than_at_fit_are_refused(saved: Path, tmp_path: Path) -> N
     assert "--weights" in said
 
 
-@pytest.mark.xfail(strict=True, reason="a path does not go into JSON")
 def test_weights_may_be_given_as_a_path(
     make: Make, normal_images: torch.Tensor, tiny_weights: str, tmp_path: Path
 ) -> None:
@@ -410,7 +409,6 @@ def test_weights_may_be_given_as_a_path(
     assert load_detector(tmp_path / "model", device="cpu").threshold_ > 0
 
 
-@pytest.mark.xfail(strict=True, reason="the path is saved as it was given")
 def test_weights_in_a_relative_file_are_found_from_elsewhere(
     make: Make,
     normal_images: torch.Tensor,
