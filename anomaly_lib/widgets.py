@@ -41,8 +41,8 @@ def threshold_slider(predictions: Predictions) -> widgets.VBox:
     def show(_: object = None) -> None:
         called = scores >= np.float64(slider.value)
         picture.value = _confusion_png(predictions, slider.value)
-        missed.value = _thumbnails("Missed defects", predictions, truth & ~called)
-        alarms.value = _thumbnails("False alarms", predictions, ~truth & called)
+        missed.value = _thumbnails("Missed defects", predictions, truth & ~called, slider.value)
+        alarms.value = _thumbnails("False alarms", predictions, ~truth & called, slider.value)
 
     slider.observe(show, names="value")
     show()
@@ -88,13 +88,14 @@ def _confusion_png(predictions: Predictions, threshold: float) -> bytes:
     return file.getvalue()
 
 
-def _thumbnails(title: str, predictions: Predictions, chosen: np.ndarray) -> str:
-    """Return HTML: how many images are `chosen` (n,) and a row of the first of them, lowest score first."""
+def _thumbnails(title: str, predictions: Predictions, chosen: np.ndarray, threshold: float) -> str:
+    """Return HTML: how many images are `chosen` (n,), and a row of those farthest from the threshold."""
     places = np.flatnonzero(chosen)
-    places = places[np.argsort(predictions.imagewise_pred[places], kind="stable")]
+    distance = np.abs(predictions.imagewise_pred[places] - threshold)
+    places = places[np.argsort(-distance, kind="stable")]
     heading = f"<b>{title}: {len(places)}</b>"
     if len(places) > _MOST_THUMBNAILS:
-        heading += f", the {_MOST_THUMBNAILS} with the lowest scores"
+        heading += f", the {_MOST_THUMBNAILS} farthest from the threshold"
     cells = [
         f'<div style="width:{_THUMBNAIL}px; line-height:1.3">{_image(str(predictions.fnames[i]))}<br>'
         f"{_caption(str(predictions.fnames[i]))}<br>{predictions.imagewise_pred[i]:.5g}</div>"

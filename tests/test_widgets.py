@@ -109,11 +109,11 @@ def test_image_files_may_be_gone(predictions: Predictions):
     assert "<img" not in parts.missed.value
 
 
-def test_of_many_images_the_first_are_shown(predictions: Predictions):
+def test_of_many_images_the_worst_are_shown(predictions: Predictions):
     many = {
         name: np.repeat(values, 5, axis=0) for name, values in vars(predictions).items() if np.ndim(values)
     }
     parts = Parts(threshold_slider(replace(predictions, **many)))
     parts.slider.value = 0.95
-    assert "<b>Missed defects: 15</b>, the 8 with the lowest scores" in parts.missed.value
+    assert "<b>Missed defects: 15</b>, the 8 farthest from the threshold" in parts.missed.value
     assert parts.missed.value.count("<img") == 8

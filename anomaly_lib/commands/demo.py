@@ -134,7 +134,7 @@ class _Progress:
         self._headings = _headings(document)
         self._heading = ""
         cells = sum(cell.cell_type == "code" for cell in document.cells)
-        layout = "      {bar} cell {n_fmt} of {total_fmt}, {elapsed}"
+        layout = "      {bar} {n_fmt} of {total_fmt} cells, {elapsed}"
         self._bar = tqdm(total=cells, bar_format=layout, leave=False, disable=None)
         self._start = time.monotonic()
         self._cell = 0

@@ -1,0 +1,212 @@
+"""A reader's way through the workshop: JupyterLab in a browser, all cells, the slider, a changed cell."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCREENSHOTS = REPOSITORY / "artifacts" / "lab"
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+CONFIGURATION = {"ServerApp": {"allow_root": True, "open_browser": False, "port_retries": 0}}
+# Nothing pops up, nothing is looked up on the internet.
+NOTIFICATION = {"fetchNews": "false", "checkForUpdates": False}
+FIGURES = 11
+RUN_ALL = 300_000  # milliseconds
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the workshop: JupyterLab saves what it runs."""
+    folder = tmp_path_factory.mktemp("lab") / "notebooks"
+    folder.mkdir()
+    return Path(shutil.copy(REPOSITORY / "notebooks" / "workshop.ipynb", folder))
+
+
+@pytest.fixture(scope="module")
+def address(notebook: Path) -> Iterator[str]:
+    """Start JupyterLab in the quick setting, with settings of its own, and yield the workshop's address."""
+    own = notebook.parents[1]
+    token, port = secrets.token_hex(16), free_port()
+    write_json(own / "config" / "jupyter_server_config.json", CONFIGURATION)
+    extension = own / "settings" / "@jupyterlab" / "apputils-extension"
+    write_json(extension / "notification.jupyterlab-settings", NOTIFICATION)
+    environment = os.environ | {
+        "ANOMALY_QUICK": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
+        "JUPYTER_TOKEN": token,
+    }
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.port={port}"]
+    with (own / "server.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=notebook.parent, env=environment, stdout=log, stderr=log)
+    try:
+        wait_for(server, f"http://127.0.0.1:{port}/api", own / "server.log")
+        yield f"http://127.0.0.1:{port}/lab/tree/{notebook.name}?token={token}"
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def page(address: str) -> Iterator[Page]:
+    """Yield JupyterLab with the workshop open and a kernel that waits."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        expect(page.get_by_role("heading", name="Workshop")).to_be_visible(timeout=120_000)
+        wait_until_idle(page)
+        yield page
+        browser.close()
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(content))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    for _ in range(240):
+        if server.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(url, timeout=5)
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail(f"JupyterLab does not answer:\n{log.read_text()}")
+
+
+def wait_until_idle(page: Page, milliseconds: int = 60_000) -> None:
+    indicator = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
+    expect(indicator).to_be_visible(timeout=milliseconds)
+
+
+def screenshot(page: Page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def code_cell(page: Page, text: str) -> Locator:
+    """Return the code cell whose source has `text`, scrolled into view with all that comes above it."""
+    found = page.locator(".jp-CodeCell").filter(has=page.locator(".cm-content", has_text=text)).first
+    for _ in range(3):  # what was out of sight gets its height when it comes into sight
+        found.scroll_into_view_if_needed()
+        page.wait_for_timeout(300)
+    return found
+
+
+def saved(page: Page, notebook: Path) -> nbformat.NotebookNode:
+    """Save the notebook and return what is in the file."""
+    before = notebook.stat().st_mtime_ns
+    page.get_by_role("menuitem", name="File", exact=True).click()
+    page.get_by_role("menuitem", name=re.compile("^Save Notebook(?! As)")).click()
+    for _ in range(60):
+        if notebook.stat().st_mtime_ns != before:
+            break
+        page.wait_for_timeout(500)
+    return nbformat.read(notebook, as_version=4)
+
+
+def test_all_cells_run_and_show_their_figures(page: Page, notebook: Path):
+    screenshot(page, "1-opened")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    last = page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt")
+    expect(last).to_have_text("[29]:", timeout=RUN_ALL)
+    wait_until_idle(page)
+    cells = [cell for cell in saved(page, notebook).cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert [output for output in outputs if output.output_type == "error"] == []
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == FIGURES
+    for task in range(1, 8):
+        page.get_by_role("heading", name=f"Task {task}:").scroll_into_view_if_needed()
+        page.wait_for_timeout(500)
+        page.mouse.move(900, 500)
+        page.mouse.wheel(0, 700)
+        page.wait_for_timeout(1000)
+        screenshot(page, f"2-task-{task}")
+
+
+def test_a_solution_unfolds(page: Page):
+    heading = page.get_by_role("heading", name="Task 3:")
+    heading.scroll_into_view_if_needed()
+    solution = page.locator("details").filter(has_text="pixel_average_precision")
+    solution.scroll_into_view_if_needed()
+    expect(solution.locator("pre")).to_be_hidden()
+    solution.locator("summary").click()
+    expect(solution.locator("pre")).to_be_visible()
+    screenshot(page, "3-solution")
+
+
+def test_the_slider_moves_the_threshold(page: Page):
+    cell = code_cell(page, "threshold_slider(predictions)")
+    picture = cell.locator("img.widget-image, .widget-image img, img.jupyter-widgets").first
+    before = picture.get_attribute("src")
+    missed = cell.get_by_text("Missed defects:")
+    text = missed.inner_text()
+    screenshot(page, "4-slider-before")
+    handle = cell.locator(".noUi-handle").first
+    handle.focus()
+    for _ in range(12):
+        page.keyboard.press("PageDown")
+    expect(missed).not_to_have_text(text)
+    page.wait_for_timeout(1000)
+    assert picture.get_attribute("src") != before
+    screenshot(page, "5-slider-after")
+    cell.get_by_role("button", name="model's own threshold").click()
+    expect(missed).to_have_text(text)
+
+
+def test_a_changed_cell_shows_what_it_was_changed_to(page: Page):
+    cell = code_cell(page, "N = 4")
+    expect(cell.locator(".jp-OutputArea tbody tr")).to_have_count(4)
+    source = "\n".join(cell.locator(".cm-line").all_text_contents())
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(source.replace("N = 4", "N = 2").replace('"pixel_f1"', '"image_margin"', 1))
+    page.keyboard.press("Shift+Enter")
+    changed = code_cell(page, "N = 2")
+    expect(changed.locator(".jp-OutputArea tbody tr")).to_have_count(2)
+    figure = code_cell(page, "examples.head(N), METRIC, transform")
+    image = figure.locator(".jp-OutputArea img")
+    height = image.bounding_box()["height"]
+    figure.locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    page.wait_for_timeout(2000)
+    wait_until_idle(page)
+    expect(image).to_be_visible()
+    assert image.bounding_box()["height"] < 0.7 * height
+    screenshot(page, "6-changed")
