@@ -59,7 +59,7 @@ def messages_on_stderr() -> Iterator[None]:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)  # for each category, not once for all
+        warnings.simplefilter("default", UserWarning)  # each sentence once a command
         warnings.showwarning = lambda message, *where, **more: logger.warning("%s", message)
         try:
             yield
