@@ -73,7 +73,7 @@ def test_image_says_what_it_is(image):
 def test_image_has_no_compilers_caches_tests_or_dev_packages(workshop):
     script = """
     for tool in gcc cc g++ make git ruff mypy pytest pipenv; do command -v $tool; done
-    ls -d /opt/anomaly/tests /opt/anomaly/.git /root/.cache /tmp/* /var/lib/apt/lists/* 2>/dev/null
+    ls -d /opt/anomaly/tests /opt/anomaly/.git ~root/.cache /tmp/* /var/lib/apt/lists/* 2>/dev/null
     ls -d /tmp/home/.cache
     true
     """
