@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from failures import error_of
 
 from anomaly_lib import (
     PatchCore,
@@ -54,17 +55,6 @@ def run(
     paths = [part for model in models for part in ("-p", str(model))]
     words = ["evaluate", "--device", "cpu", *options, str(results), word, *paths, *loader]
     return CliRunner().invoke(anomaly, [*words, "dataset", *dataset, "mvtec", str(data)])
-
-
-def error_of(result: Result) -> str:
-    """Return the sentence of a command that failed as it should: status 2, one sentence, no traceback."""
-    assert result.exit_code == 2, (result.output, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    assert "Traceback" not in result.output
-    lines = result.stderr.splitlines()
-    [line] = [line for line in lines if line.startswith("Error: ")]
-    assert line == lines[-1]
-    return line.removeprefix("Error: ")
 
 
 def thresholds(folder: Path) -> list[float]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from failures import error_of
 
 from anomaly_lib import (
     Ensemble,
@@ -31,17 +32,6 @@ Words = Callable[..., list[str]]
 
 def run(words: list[str]) -> Result:
     return CliRunner().invoke(anomaly, words)
-
-
-def error_of(result: Result) -> str:
-    """Return the sentence of a command that failed as it should: status 2, one sentence, no traceback."""
-    assert result.exit_code == 2, (result.output, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    assert "Traceback" not in result.output
-    lines = result.stderr.splitlines()
-    [line] = [line for line in lines if line.startswith("Error: ")]
-    assert line == lines[-1]
-    return line.removeprefix("Error: ")
 
 
 @pytest.fixture(scope="module")
