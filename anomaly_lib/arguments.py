@@ -81,15 +81,20 @@ def get_train_args(
     data_path
         Root of the data set; by default `data_folder()`.
     """
-    if method != "patch_core":
-        raise ValueError(f"unknown method {method!r}: use patch_core")
+    detectors = {
+        "patch_core": [
+            *("patch_core", "-b", backbone, *_each("-le", layers)),
+            *("--pretrain_embed_dimension", "1024", "--target_embed_dimension", str(target_embed_dimension)),
+            *("--anomaly_scorer_num_nn", str(anomaly_scorer_num_nn), "--patchsize", str(patchsize)),
+            *("sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"),
+        ],
+    }
+    if method not in detectors:
+        raise ValueError(f"unknown method {method!r}: use one of {', '.join(detectors)}")
     return [
         *("command", "--seed", "0", "--save_patchcore_model"),
         *("--log_group", exp_name, "--log_project", dst_folders[1], str(dst_folders[0])),
-        *("patch_core", "-b", backbone, *_each("-le", layers)),
-        *("--pretrain_embed_dimension", "1024", "--target_embed_dimension", str(target_embed_dimension)),
-        *("--anomaly_scorer_num_nn", str(anomaly_scorer_num_nn), "--patchsize", str(patchsize)),
-        *("sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"),
+        *detectors[method],
         *_dataset_args(categories, resize or round(image_size * 8 / 7), image_size, data_path),
     ]
 

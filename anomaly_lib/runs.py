@@ -236,9 +236,10 @@ def new_run_folder(wanted: Path) -> Path:
 
 
 def measure(scores: Scores, masks: np.ndarray, category: Category, threshold: float) -> dict[str, float]:
-    """Return the metrics of `RESULT_COLUMNS`; nan where the category has nothing to tell them by.
+    """Return the metrics of `RESULT_COLUMNS`, then the AUROCs of the scores' parts.
 
-    Pixel metrics are over the images whose true defect area is known.
+    Pixel metrics are over the images whose true defect area is known; nan where the category has nothing to
+    tell a metric by.
     """
     row = dict.fromkeys(RESULT_COLUMNS, math.nan)
     labels, known = category.labels, category.has_mask
@@ -246,6 +247,8 @@ def measure(scores: Scores, masks: np.ndarray, category: Category, threshold: fl
     row["instance_average_precision"] = metrics.average_precision(scores.image, labels)
     row["instance_f1_max"] = metrics.f1_max(scores.image, labels)
     row["instance_balanced_accuracy"] = metrics.balanced_accuracy(scores.image, labels, threshold)
+    for name, part in scores.parts.items():
+        row[f"instance_auroc_{name}"] = metrics.auroc(part.image, labels)
     if not (labels.any() and not labels.all()):
         missing = "defects" if not labels.any() else "good images"
         log.warning("%s has no test images of %s: its image metrics are empty", category.name, missing)
@@ -258,6 +261,9 @@ def measure(scores: Scores, masks: np.ndarray, category: Category, threshold: fl
     row["aupro"] = pixels.aupro
     row["pixel_average_precision"] = pixels.average_precision
     row["pixel_f1_max"] = pixels.f1_max
+    for name, part in scores.parts.items():
+        if part.maps is not None:
+            row[f"full_pixel_auroc_{name}"] = metrics.auroc(part.maps[known], masks[known])
     return row
 
 

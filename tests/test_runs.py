@@ -43,7 +43,8 @@ class Yellow(Detector):
         maps = torch.cat(
             [batch[:, 0] - batch[:, 2] for batch in track(batches, "score", total, progress)]
         ).numpy()
-        return Scores(maps.max(axis=(1, 2)), maps if self.localises else None)
+        image, maps = maps.max(axis=(1, 2)), maps if self.localises else None
+        return Scores(image, maps, {"same": Scores(image, maps), "opposite": Scores(-image, None)})
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -88,7 +89,8 @@ def test_results_have_the_official_columns_first_and_the_mean_last(data: DataCho
     run = train(tmp_path, Yellow, replace(data, categories=("ring", "disc")))
     lines = (run.folder / "results.csv").read_text().splitlines()
     assert lines[0].startswith(HEADER)
-    assert lines[0] == "Row Names," + ",".join(RESULT_COLUMNS)
+    parts = "instance_auroc_same,instance_auroc_opposite,full_pixel_auroc_same"
+    assert lines[0] == "Row Names," + ",".join(RESULT_COLUMNS) + "," + parts
     assert [line.split(",")[0] for line in lines[1:]] == ["mvtec_ring", "mvtec_disc", "Mean"]
     table = load_results(run.folder)
     assert list(table.index) == ["mvtec_ring", "mvtec_disc", "Mean"]
@@ -106,6 +108,14 @@ def test_a_perfect_detector_has_perfect_metrics(data: DataChoice, tmp_path: Path
     ):
         assert table[column].tolist() == [1, 1, 1]
     assert (table[["full_pixel_auroc", "anomaly_pixel_auroc", "aupro"]] > 0.95).all(axis=None)
+
+
+def test_the_parts_of_the_scores_have_metrics_of_their_own(data: DataChoice, tmp_path: Path) -> None:
+    table = train(tmp_path, Yellow, data).table()
+    assert table["instance_auroc_same"].tolist() == [1, 1, 1]
+    assert table["instance_auroc_opposite"].tolist() == [0, 0, 0]
+    assert table["full_pixel_auroc_same"].tolist() == table["full_pixel_auroc"].tolist()
+    assert "full_pixel_auroc_opposite" not in table
 
 
 def test_predictions_are_what_the_metrics_are_of(data: DataChoice, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import pandas as pd
@@ -15,7 +15,14 @@ from tqdm.auto import tqdm
 from anomaly_lib.errors import AnomalyError
 from anomaly_lib.progress import Progress
 
+if TYPE_CHECKING:
+    from anomaly_lib.detectors import Detector
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+# What a detector's word of `train` gives: from all words, the seed and the device to a maker of detectors.
+Maker = Callable[[], "Detector"]
+MakeMaker = Callable[[Mapping[str, Any], int, str], Maker]
 
 log = logging.getLogger(__name__)
 

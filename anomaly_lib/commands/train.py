@@ -1,7 +1,6 @@
 """``anomaly train``: fit a detector on each category, evaluate it, and keep what it found."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +16,10 @@ from anomaly_lib.commands.common import (
     run_options,
     warn_of_no_effect,
 )
+from anomaly_lib.commands.train_patch_core import patch_core, sampler
 
 if TYPE_CHECKING:
-    from anomaly_lib.detectors import Detector
     from anomaly_lib.runs import DataChoice
-
-_DEAD_OPTIONS = (
-    *("preprocessing", "aggregation", "patchscore", "patchoverlap", "patchsize_aggregate"),
-    *("faiss_on_gpu", "faiss_num_workers"),
-)
 
 
 @click.command(cls=ChainedGroup, name="train")
@@ -48,47 +42,8 @@ def main(**options: Any) -> None:
     """
 
 
-@main.command("patch_core")
-@click.option("-b", "--backbone_names", multiple=True, help="timm model; several make an ensemble.")
-@click.option("-le", "--layers_to_extract_from", multiple=True, help="Layer; in an ensemble 0.layer2.")
-@click.option("--weights", help="File with the backbone's weights, or random.")
-@click.option("--pretrain_embed_dimension", type=int, default=1024, show_default=True)
-@click.option("--target_embed_dimension", type=int, default=1024, show_default=True)
-@click.option("--anomaly_scorer_num_nn", type=int, default=1, show_default=True, help="Nearest neighbours.")
-@click.option(
-    "--reweight", type=int, default=0, show_default=True, help="Neighbours of the paper's equation 7."
-)
-@click.option("--patchsize", type=int, default=3, show_default=True)
-@click.option("--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold.")
-@click.option("--official_batch_norm", is_flag=True, help="Shift batch norms as the official code does.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
-@click.option("--preprocessing", type=click.Choice(["mean", "conv"]), help="No effect.")
-@click.option("--aggregation", type=click.Choice(["mean", "mlp"]), help="No effect.")
-@click.option("--patchscore", help="No effect.")
-@click.option("--patchoverlap", type=float, help="No effect.")
-@click.option("-pa", "--patchsize_aggregate", type=int, multiple=True, help="No effect.")
-@click.option("--faiss_on_gpu", is_flag=True, help="No effect: --device says where.")
-@click.option("--faiss_num_workers", type=int, help="No effect: all cores are used.")
-@click.pass_context
-def patch_core(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
-    """PatchCore: a memory bank of normal patches."""
-    return "patch_core", {name: value for name, value in options.items() if name not in _DEAD_OPTIONS} | {
-        "ctx": ctx
-    }
-
-
-@main.command("sampler")
-@click.argument("name", type=click.Choice(["identity", "greedy_coreset", "approx_greedy_coreset", "random"]))
-@click.option(
-    *("-p", "--percentage"),
-    type=float,
-    default=0.1,
-    show_default=True,
-    help="Share of the patches to keep, or, above 1, their number.",
-)
-def sampler(name: str, percentage: float) -> tuple[str, dict[str, Any]]:
-    """How the memory bank is thinned out."""
-    return "sampler", {"sampler": name, "coreset": percentage}
+for word in (patch_core, sampler):
+    main.add_command(word)
 
 
 @main.command("dataset")
@@ -101,20 +56,19 @@ def dataset(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]
 
 
 @main.result_callback()
-def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options: Any) -> None:
+def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> None:
     given = dict(words)
     if "dataset" not in given:
         raise click.UsageError("which images? Add: dataset -d CATEGORY mvtec DATA_PATH")
-    if "patch_core" not in given:
-        raise click.UsageError("which detector? Add: patch_core")
+    if [word for word, _ in words].count("detector") != 1:
+        raise click.UsageError("which detector? Give one of: patch_core")
     with messages_on_stderr(), progress_bars() as progress:
         from anomaly_lib.runs import Saving, train
 
-        warn_of_no_effect(given["patch_core"].pop("ctx"), _DEAD_OPTIONS)
         device = chosen_device(options["device"], options["gpu"])
         run = train(
             results_path,
-            _patchcore_maker(given["patch_core"], given.get("sampler", {}), options["seed"], device),
+            given["detector"](given, options["seed"], device),
             data_choice(given["dataset"]),
             log_project=options["log_project"],
             log_group=options["log_group"],
@@ -140,44 +94,3 @@ def data_choice(options: dict[str, Any]) -> "DataChoice":
         batch_size=options["batch_size"],
         train_share=options.get("train_val_split", 1.0),
     )
-
-
-def _patchcore_maker(
-    options: dict[str, Any], sampling: dict[str, Any], seed: int, device: str
-) -> Callable[[], "Detector"]:
-    """Return a function that makes a new PatchCore, or an ensemble for several backbones."""
-    from anomaly_lib.backbones import DEFAULT_BACKBONE
-    from anomaly_lib.detectors import Ensemble, PatchCore
-
-    names = options.pop("backbone_names") or (DEFAULT_BACKBONE,)
-    layers = _layers_of_members(options.pop("layers_to_extract_from"), len(names))
-    options["num_nn"] = options.pop("anomaly_scorer_num_nn")
-
-    def member(name: str, member_layers: list[str]) -> PatchCore:
-        backbone, _, own_seed = name.partition(".seed-")
-        if own_seed and not own_seed.isdecimal():
-            raise click.UsageError(f"-b {name}: after .seed- comes a whole number, as in {backbone}.seed-1")
-        return PatchCore(
-            backbone, member_layers, seed=int(own_seed or seed), device=device, **sampling, **options
-        )
-
-    def make() -> "Detector":
-        members = [member(name, own) for name, own in zip(names, layers, strict=True)]
-        return members[0] if len(members) == 1 else Ensemble(members)
-
-    return make
-
-
-def _layers_of_members(layers: tuple[str, ...], members: int) -> list[list[str]]:
-    """Return each member's layers: with several members the number before the first dot says whose it is."""
-    if members == 1:
-        return [list(layers)]
-    own: list[list[str]] = [[] for _ in range(members)]
-    for layer in layers:
-        number, _, name = layer.partition(".")
-        if not (number.isdecimal() and int(number) < members and name):
-            raise click.UsageError(
-                f"-le {layer}: with {members} backbones the backbone's number comes first, as in 0.{layer}"
-            )
-        own[int(number)].append(name)
-    return own

@@ -3,8 +3,8 @@
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
@@ -52,10 +52,13 @@ class Scores:
         (n,) float32.
     maps
         (n, h, w) float32 at the size of the model's input, or ``None`` from a method that does not localise.
+    parts
+        What these scores are combined from, by name, where that is worth measuring by itself.
     """
 
     image: np.ndarray
     maps: np.ndarray | None
+    parts: Mapping[str, "Scores"] = field(default_factory=dict)
 
 
 class NotFittedError(AnomalyError):

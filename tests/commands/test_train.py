@@ -317,7 +317,7 @@ def test_an_infinite_share_is_one_sentence_too(words: Words, tmp_path: Path, val
 @pytest.mark.parametrize(
     ("left_out", "named"),
     [
-        ("patch_core", "which detector? Add: patch_core"),
+        ("patch_core", "which detector? Give one of: patch_core"),
         ("dataset", "which images? Add: dataset"),
     ],
 )
@@ -326,6 +326,11 @@ def test_a_missing_word_is_asked_for(words: Words, tmp_path: Path, left_out: str
     start, middle, end = given.index("patch_core"), given.index("sampler"), given.index("dataset")
     given = given[:start] + given[middle:] if left_out == "patch_core" else given[:end]
     assert named in error_of(run(given))
+
+
+def test_two_detectors_are_one_too_many(words: Words, tmp_path: Path) -> None:
+    given = words(tmp_path)
+    assert "which detector? Give one of" in error_of(run([*given, "patch_core"]))
     assert list(tmp_path.iterdir()) == []
 
 
