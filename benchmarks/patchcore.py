@@ -49,12 +49,13 @@ def product_seconds(rows: int, columns: int, depth: int) -> float:
 
 
 def plain_coreset(rows: torch.Tensor, size: int, start: torch.Tensor) -> torch.Tensor:
-    """Select greedily, one row and one pass over all distances at a time."""
+    """Select greedily, one row and one pass over all rows at a time (a matrix-vector product)."""
     distances, chosen = start.clone(), []
+    norms = rows.square().sum(dim=1)
     for _ in range(size):
         pick = int(distances.argmax())
         chosen.append(pick)
-        torch.minimum(distances, (rows - rows[pick]).square().sum(dim=1), out=distances)
+        torch.minimum(distances, norms + norms[pick] - 2 * (rows @ rows[pick]), out=distances)
     return torch.tensor(chosen)
 
 

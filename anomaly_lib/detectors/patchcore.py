@@ -21,13 +21,16 @@ from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.kernels.coreset import greedy_coreset, start_at_all, start_at_some
 from anomaly_lib.kernels.leave_one_out import leave_one_out
-from anomaly_lib.kernels.neighbors import nearest
+from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
 from anomaly_lib.model_files import nan_to_none, new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.progress import Progress, silent, track
 from anomaly_lib.transforms import Transform
 
 Sampler = Literal["identity", "greedy_coreset", "approx_greedy_coreset", "random"]
+
+# Dimensions of the projection that are enough to order patches by their distance roughly.
+ROUGH = 32
 
 # The threshold is learned from at most this many of the training images, evenly spread.
 THRESHOLD_IMAGES = 500
@@ -140,7 +143,7 @@ class PatchCore(Detector):
                 held.append([layer[wanted].clone() for layer in maps])
             first += len(batch)
         builder.finish()
-        self.memory_bank_ = builder.bank
+        self._take(builder.bank, builder.bank_images)
         if self.num_nn > len(self.memory_bank_):
             raise ParameterError(f"{self.num_nn} neighbours were asked of {len(self.memory_bank_)} rows")
         self.leave_one_out_ = self._leave_one_out(held, every, math.ceil(total / every), builder, progress)
@@ -154,7 +157,7 @@ class PatchCore(Detector):
         total, batches = checked_batches(images)
         for batch in track(batches, "score", total, progress):
             features = self._embed(self._backbone(batch))  # (n, h, w, d)
-            distances, rows = nearest(features.flatten(0, 2), self.memory_bank_, self.num_nn)
+            distances, rows = self._index.search(features.flatten(0, 2), self.num_nn)
             patch_scores = distances.mean(dim=1).unflatten(0, features.shape[:3])  # (n, h, w)
             worst, patch = patch_scores.flatten(1).max(dim=1)
             if self.reweight:
@@ -208,8 +211,9 @@ class PatchCore(Detector):
             0, len(self.memory_bank_), max(1, len(self.memory_bank_) // 2000), device=self.device
         )
         everyone = torch.arange(len(self.memory_bank_), device=self.device)
-        found = nearest(self.memory_bank_[some], self.memory_bank_, query_groups=some, bank_groups=everyone)
-        return float(found[0].median())
+        own = NeighborIndex(self.memory_bank_, everyone, queries=len(some))
+        distances, _ = own.search(self.memory_bank_[some], groups=some)
+        return float(distances.median())
 
     def restore(self, memory_bank: torch.Tensor, threshold: float = math.nan) -> Self:
         """Take over a memory bank (rows, d) that was filled elsewhere, in place of `fit`."""
@@ -219,9 +223,14 @@ class PatchCore(Detector):
                 f"{self.target_embed_dimension}: its files are of different models"
             )
         self._backbone = self._load_backbone()
-        self.memory_bank_ = memory_bank.to(self.device)
+        self._take(memory_bank.to(self.device))
         self.threshold_ = threshold
         return self
+
+    def _take(self, memory_bank: torch.Tensor, images: torch.Tensor | None = None) -> None:
+        """Prepare to search a memory bank (rows, d), whose patches may be known to be of `images` (rows,)."""
+        self.memory_bank_ = memory_bank
+        self._index = NeighborIndex(memory_bank, images)
 
     def _check_parameters(self) -> None:
         if self.sampler not in get_args(Sampler):
@@ -290,22 +299,17 @@ class PatchCore(Detector):
     # Section 3.3: anomaly detection
 
     def _weight(
-        self,
-        patches: torch.Tensor,
-        rows: torch.Tensor,
-        groups: torch.Tensor | None = None,
-        bank_groups: torch.Tensor | None = None,
+        self, patches: torch.Tensor, rows: torch.Tensor, images: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return the weights (n,) of equation 7 for the worst `patches` (n, d) and their nearest bank `rows`.
 
         With m* the nearest row and N_b(m*) the b rows nearest to it, itself among them: one minus the share
-        of exp |patch - m*| in the sum of exp |patch - m| over N_b(m*). Plain (not squared) distances.
+        of exp |patch - m*| in the sum of exp |patch - m| over N_b(m*). Plain (not squared) distances. Rows of
+        the patches' own `images` (n,) do not count.
         """
         nearest_rows = self.memory_bank_[rows]
         neighbours = min(self.reweight, len(self.memory_bank_))
-        found = nearest(
-            nearest_rows, self.memory_bank_, neighbours, query_groups=groups, bank_groups=bank_groups
-        )
+        found = self._index.search(nearest_rows, neighbours, images)
         distances = (patches[:, None] - self.memory_bank_[found[1]]).norm(dim=2)  # (n, b)
         distances.masked_fill_(found[0].isinf(), -torch.inf)  # fewer than b rows are of other images
         to_nearest = (patches - nearest_rows).norm(dim=1)
@@ -318,16 +322,17 @@ class PatchCore(Detector):
     ) -> np.ndarray:
         """Return the scores (n,) of every so many training images against the patches of all others."""
         scores, first = [torch.empty(0)], 0
+        rough = builder.projection[:, :ROUGH]
+        rough_index = NeighborIndex(builder.projected_bank[:, :ROUGH], builder.bank_images)
         for features in track(held, "threshold", total, progress):
             images = torch.arange(first, first + len(features), device=features.device) * every
             first += len(features)
             flat = features.flatten(0, 2)
             image_of = images.repeat_interleave(features.shape[1] * features.shape[2])
-            bank = (builder.bank, builder.projected_bank, builder.bank_images)
-            worst = leave_one_out(flat, flat @ builder.projection, image_of, *bank, self.num_nn)
+            worst = leave_one_out(flat, flat @ rough, image_of, self._index, rough_index, self.num_nn)
             score = worst.distance
             if self.reweight:
-                weights = self._weight(flat[worst.row], worst.neighbour, images, builder.bank_images)
+                weights = self._weight(flat[worst.row], worst.neighbour, images)
                 score = torch.where(score.isinf(), score, score * weights)
             scores.append(score.cpu())
         return torch.cat(scores).numpy()

@@ -4,13 +4,11 @@ from typing import NamedTuple
 
 import torch
 
-from anomaly_lib.kernels.neighbors import nearest
+from anomaly_lib.kernels.neighbors import NeighborIndex
 
 # Patches of each image that are searched at a time, the most promising first.
 _AT_A_TIME = 8
 _BLOCK = 4096
-# Dimensions of the projection that are enough to find bounds; fewer mean more patches to search for.
-_ROUGH = 32
 
 
 class WorstPatches(NamedTuple):
@@ -23,11 +21,10 @@ class WorstPatches(NamedTuple):
 
 def leave_one_out(
     features: torch.Tensor,
-    projected: torch.Tensor,
+    rough: torch.Tensor,
     image_of: torch.Tensor,
-    bank: torch.Tensor,
-    projected_bank: torch.Tensor,
-    bank_images: torch.Tensor,
+    index: NeighborIndex,
+    rough_index: NeighborIndex,
     k: int = 1,
 ) -> WorstPatches:
     """Return for each image the patch that is farthest from the bank's patches of all other images.
@@ -36,12 +33,12 @@ def leave_one_out(
     ----------
     features
         (n * p, d) patches of n images, image after image, p each.
-    projected
+    rough
         (n * p, e) the same on few dimensions, in which distances are roughly kept.
     image_of
         (n * p,) the number of each patch's image.
-    bank, projected_bank, bank_images
-        (m, d), (m, e) and (m,) likewise of the memory bank.
+    index, rough_index
+        The memory bank (m, d), and likewise on few dimensions (m, e), in groups by image.
     k
         Neighbours whose mean squared distance counts.
 
@@ -51,10 +48,9 @@ def leave_one_out(
     bounds a patch's distance from above, and rows found on a few dimensions bound it closely. So patches are
     searched in the order of their bounds, until the worst one found is no less than the next bound.
     """
-    rough, rough_bank = projected[:, :_ROUGH].contiguous(), projected_bank[:, :_ROUGH].contiguous()
-    found = nearest(rough, rough_bank, k, query_groups=image_of, bank_groups=bank_images)
+    found = rough_index.search_roughly(rough, k, image_of)
     images = len(image_of.unique_consecutive())
-    bounds = _mean_distances(features, bank, *found).reshape(images, -1)  # (n, p)
+    bounds = _mean_distances(features, index.bank, *found).reshape(images, -1)  # (n, p)
     first_row = torch.arange(images, device=features.device) * bounds.shape[1]
     bounds, order = bounds.sort(dim=1, descending=True)
     worst = torch.full((images,), -torch.inf, device=features.device)
@@ -65,9 +61,7 @@ def leave_one_out(
             break
         rows = first_row[pending, None] + order[pending, start : start + _AT_A_TIME]  # (pending, few)
         asked = rows.flatten()
-        distances, neighbours = nearest(
-            features[asked], bank, k, query_groups=image_of[asked], bank_groups=bank_images
-        )
+        distances, neighbours = index.search(features[asked], k, image_of[asked])
         distance, which = distances.mean(dim=1).reshape(rows.shape).max(dim=1, keepdim=True)
         better = distance[:, 0] > worst[pending]
         improved = pending[better]

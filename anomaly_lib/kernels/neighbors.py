@@ -1,9 +1,67 @@
-"""Nearest neighbours in squared Euclidean distance, by searching all rows, on any device."""
+"""Nearest neighbours in squared Euclidean distance: exact, on any device."""
+
+import math
 
 import torch
 
-# One product of this many queries by this many rows (16 MB in fp32) stays in a CPU's cache.
-_QUERIES, _ROWS = 1024, 4096
+from anomaly_lib.kernels.clusters import ClusteredSearch
+from anomaly_lib.kernels.exhaustive import ExhaustiveSearch
+
+# In more dimensions than this, clusters leave out too little to pay.
+_FEW_DIMENSIONS = 128
+# With fewer queries than this many times the square root of the bank's rows, preparing does not pay.
+_FEW_QUERIES = 8
+_BLOCK = 1024
+
+
+class NeighborIndex:
+    """A memory bank, prepared for many searches.
+
+    On a CPU and in up to 128 dimensions, a query is compared with some of the rows only, and no neighbour is
+    missed: see `anomaly_lib.kernels.clusters`. Else, comparing with all rows takes less time than to choose.
+
+    Parameters
+    ----------
+    bank
+        (m, d), any float type. It is kept, and up to 128 dimensions an fp32 copy of it as well.
+    groups
+        (m,) integers: rows of a query's own group are no neighbours.
+    queries
+        How many are to be expected, over all searches; few are not worth the preparation.
+    """
+
+    def __init__(
+        self, bank: torch.Tensor, groups: torch.Tensor | None = None, *, queries: float = math.inf
+    ) -> None:
+        self.bank = bank
+        clustered = (
+            bank.device.type == "cpu"
+            and bank.shape[1] <= _FEW_DIMENSIONS
+            and queries >= _FEW_QUERIES * math.sqrt(len(bank))
+        )
+        search = ClusteredSearch if clustered else ExhaustiveSearch
+        self._search: ClusteredSearch | ExhaustiveSearch = search(bank, groups)
+
+    def search(
+        self, queries: torch.Tensor, k: int = 1, groups: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the `k` nearest rows for each query (n, d), which may be of `groups` (n,); see `nearest`."""
+        self._check(k)
+        return _by_subtraction(queries, self.bank, self._search.search(queries, k, groups))
+
+    def search_roughly(
+        self, queries: torch.Tensor, k: int = 1, groups: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return `k` rows that are near, if not always the nearest, several times faster than `search`."""
+        self._check(k)
+        if isinstance(self._search, ExhaustiveSearch):
+            return self.search(queries, k, groups)
+        rows = self._search.search(queries, k, groups, at_home=True)
+        return _by_subtraction(queries, self.bank, rows)
+
+    def _check(self, k: int) -> None:
+        if not 1 <= k <= len(self.bank):
+            raise ValueError(f"{k} neighbours were asked of a bank of {len(self.bank)} rows")
 
 
 def nearest(
@@ -14,7 +72,7 @@ def nearest(
     query_groups: torch.Tensor | None = None,
     bank_groups: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the `k` nearest rows of `bank` for each query.
+    """Return the `k` nearest rows of `bank` for each query. To search a bank repeatedly: `NeighborIndex`.
 
     Parameters
     ----------
@@ -34,46 +92,23 @@ def nearest(
         distances differ by less than some 1e-6 of the bank's squared extent, another than the nearest may be
         found.
     """
-    if not 1 <= k <= len(bank):
-        raise ValueError(f"{k} neighbours were asked of a bank of {len(bank)} rows")
-    center = bank.float().mean(dim=0)  # distances do not change, rounding errors shrink
-    best = center.new_full((len(queries), k), torch.inf)
-    rows = torch.zeros(len(queries), k, dtype=torch.long, device=queries.device)
-    for start in range(0, len(bank), _ROWS):
-        block = bank[start : start + _ROWS].float() - center
-        norms, columns = block.square().sum(dim=1), block.T
-        for part in _slices(len(queries), _QUERIES):
-            # |q - b|^2 without |q|^2, which does not change the order
-            products = torch.addmm(
-                norms, queries[part].float() - center, columns, alpha=-2
-            )  # (queries, rows)
-            if query_groups is not None and bank_groups is not None:
-                own = query_groups[part, None] == bank_groups[None, start : start + _ROWS]
-                products.masked_fill_(own, torch.inf)
-            values, index = _smallest(products, min(k, len(block)))
-            best[part], kept = _smallest(torch.cat([best[part], values], dim=1), k)
-            rows[part] = torch.cat([rows[part], index + start], dim=1).gather(1, kept)
-    return _by_subtraction(queries, bank, best, rows)
-
-
-def _slices(total: int, step: int) -> list[slice]:
-    return [slice(start, start + step) for start in range(0, total, step)]
-
-
-def _smallest(values: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    if k == 1:  # a minimum is several times faster than topk
-        return values.min(dim=1, keepdim=True)
-    return values.topk(k, dim=1, largest=False)
+    return NeighborIndex(bank, bank_groups, queries=len(queries)).search(queries, k, query_groups)
 
 
 def _by_subtraction(
-    queries: torch.Tensor, bank: torch.Tensor, found: torch.Tensor, rows: torch.Tensor
+    queries: torch.Tensor, bank: torch.Tensor, rows: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the distances to the `rows` found, exact and in ascending order; infinite ones stay so."""
-    distances = found.clone()
-    for part in _slices(len(queries), _QUERIES):
+    """Return the distances to the `rows` found, exact and in ascending order, and the rows likewise.
+
+    Where a row is missing (-1), the distance is infinite and the row 0.
+    """
+    missing = rows < 0
+    rows = rows.masked_fill(missing, 0)
+    distances = torch.empty(rows.shape, device=queries.device)
+    for start in range(0, len(queries), _BLOCK):
+        part = slice(start, start + _BLOCK)
         for i in range(rows.shape[1]):  # one neighbour at a time, since (n, k, d) may be large
             distances[part, i] = (queries[part].float() - bank[rows[part, i]]).square_().sum(dim=1)
-    distances = torch.where(found.isinf(), found, distances)
+    distances.masked_fill_(missing, torch.inf)
     order = distances.argsort(dim=1, stable=True)
     return distances.gather(1, order), rows.gather(1, order)

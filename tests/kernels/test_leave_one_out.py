@@ -4,10 +4,17 @@ import pytest
 import torch
 
 from anomaly_lib.kernels.leave_one_out import WorstPatches, leave_one_out
+from anomaly_lib.kernels.neighbors import NeighborIndex
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def indices(
+    features: torch.Tensor, rough: torch.Tensor, image_of: torch.Tensor, kept: torch.Tensor
+) -> tuple[NeighborIndex, NeighborIndex]:
+    return NeighborIndex(features[kept], image_of[kept]), NeighborIndex(rough[kept], image_of[kept])
 
 
 def run(
@@ -17,7 +24,7 @@ def run(
     image_of = torch.arange(images).repeat_interleave(len(features) // images)
     projection = torch.randn(features.shape[1], dims, generator=seeded(99)) / features.shape[1] ** 0.5
     projected = features.float() @ projection
-    found = leave_one_out(features, projected, image_of, features[kept], projected[kept], image_of[kept], k)
+    found = leave_one_out(features, projected, image_of, *indices(features, projected, image_of, kept), k)
     bank, others = features[kept].double(), image_of[:, None] != image_of[kept]
     table = (features.double()[:, None] - bank[None]).square().sum(dim=2)
     table[~others] = torch.inf
@@ -65,7 +72,7 @@ def test_a_projection_that_says_nothing_costs_time_but_no_correctness() -> None:
     image_of = torch.arange(5).repeat_interleave(40)
     kept = torch.arange(0, 200, 3)
     nothing = torch.zeros(200, 2)
-    found = leave_one_out(features, nothing, image_of, features[kept], nothing[kept], image_of[kept])
+    found = leave_one_out(features, nothing, image_of, *indices(features, nothing, image_of, kept))
     _, means = run(features, 5, kept)
     assert torch.allclose(found.distance.double(), means.reshape(5, -1).amax(dim=1), rtol=1e-4)
 

@@ -5,7 +5,11 @@ import math
 import pytest
 import torch
 
-from anomaly_lib.kernels.neighbors import nearest
+from anomaly_lib.kernels.clusters import ClusteredSearch
+from anomaly_lib.kernels.exhaustive import ExhaustiveSearch
+from anomaly_lib.kernels.neighbors import NeighborIndex, nearest
+
+SEARCHES = (ExhaustiveSearch, ClusteredSearch)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -29,24 +33,36 @@ def all_distances(
 def check(
     queries: torch.Tensor, bank: torch.Tensor, k: int, **groups: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compare with the oracle: the distances, and that the rows are at those distances and different ones."""
-    distances, rows = nearest(queries, bank, k, **groups)
+    """Compare what every way to search finds with the oracle."""
     truth = all_distances(queries, bank, **groups)
+    for search in SEARCHES:
+        index = NeighborIndex(bank, groups.get("bank_groups"))
+        index._search = search(bank, groups.get("bank_groups"))
+        compare(truth, bank, k, *index.search(queries, k, groups.get("query_groups")))
+    found = nearest(queries, bank, k, **groups)
+    compare(truth, bank, k, *found)
+    return found
+
+
+def compare(
+    truth: torch.Tensor, bank: torch.Tensor, k: int, distances: torch.Tensor, rows: torch.Tensor
+) -> None:
+    """Compare the distances, and see that the rows are at those distances and different ones."""
     wanted = truth.sort(dim=1).values[:, :k]
-    assert distances.shape == rows.shape == (len(queries), k)
+    assert distances.shape == rows.shape == (len(truth), k)
     assert distances.dtype == torch.float32
     assert rows.dtype == torch.int64
     assert torch.equal(distances.isinf(), wanted.isinf())
     assert (distances[:, 1:] >= distances[:, :-1]).all()
-    # What float32 leaves of a difference of two numbers of this size.
-    spread = float((bank.double() - bank.double().mean(dim=0)).norm(dim=1).max())
     known = wanted.isfinite()
-    roots = wanted[known].sqrt()
-    assert torch.allclose(distances[known].double().sqrt(), roots, rtol=1e-5, atol=1e-6 * spread)
-    assert torch.allclose(truth.gather(1, rows)[known].sqrt(), roots, rtol=1e-5, atol=1e-6 * spread)
+    # Two rows may be mistaken for one another whose distances differ by less than this.
+    alike = 4e-6 * float((bank.double() - bank.double().mean(dim=0)).square().sum(dim=1).max())
+    assert torch.allclose(
+        distances[known].double(), truth.gather(1, rows)[known], rtol=1e-5, atol=alike / 100
+    )
+    assert torch.allclose(distances[known].double(), wanted[known], rtol=1e-5, atol=alike)
     for row, here in zip(rows, known, strict=True):
         assert len(row[here].unique()) == here.sum()
-    return distances, rows
 
 
 @pytest.mark.parametrize("k", [1, 2, 7])
@@ -58,6 +74,57 @@ def test_neighbours_are_those_of_the_full_table(n: int, m: int, d: int, k: int) 
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_bank_and_queries_larger_than_any_block(k: int) -> None:
     check(torch.randn(1100, 5, generator=seeded(1)), torch.randn(4500, 5, generator=seeded(2)), k)
+
+
+@pytest.mark.parametrize("d", [40, 300])
+@pytest.mark.parametrize("k", [1, 4])
+def test_rows_in_many_small_heaps_far_apart(d: int, k: int) -> None:
+    """As patches of aligned parts are, where clusters leave out nearly everything."""
+    heaps = torch.randn(30, d, generator=seeded()) * 20
+    bank = heaps.repeat(40, 1) + torch.randn(1200, d, generator=seeded(1)) * 0.3
+    queries = heaps.repeat(5, 1) + torch.randn(150, d, generator=seeded(2)) * 0.3
+    queries[::7] += torch.randn(22, d, generator=seeded(3)) * 30  # anomalous: near to nothing
+    groups = torch.arange(150) % 3, torch.arange(1200) % 3
+    check(queries, bank, k)
+    check(queries, bank, k, query_groups=groups[0], bank_groups=groups[1])
+
+
+def test_a_bank_of_few_dimensions_is_clustered_for_many_queries() -> None:
+    bank = torch.randn(400, 64, generator=seeded())
+    assert isinstance(NeighborIndex(bank)._search, ClusteredSearch)
+    assert isinstance(NeighborIndex(bank, queries=50)._search, ExhaustiveSearch)
+    assert isinstance(NeighborIndex(bank.repeat(1, 3))._search, ExhaustiveSearch)
+
+
+def test_clusters_leave_out_most_of_a_bank_of_heaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    addmm = torch.addmm
+
+    def counted(norms: torch.Tensor, queries: torch.Tensor, rows: torch.Tensor, alpha: float) -> torch.Tensor:
+        compared.append(len(queries) * rows.shape[1])
+        return addmm(norms, queries, rows, alpha=alpha)
+
+    heaps = torch.randn(50, 40, generator=seeded()) * 20
+    bank = heaps.repeat(200, 1) + torch.randn(10_000, 40, generator=seeded(1)) * 0.3
+    queries = heaps.repeat(4, 1) + torch.randn(200, 40, generator=seeded(2)) * 0.3
+    search = ClusteredSearch(bank)
+    monkeypatch.setattr(torch, "addmm", counted)
+    search.search(queries, 1, None)
+    assert sum(compared) < 0.2 * len(queries) * len(bank)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_rough_search_finds_near_rows_of_other_groups(k: int) -> None:
+    bank = torch.randn(2000, 20, generator=seeded())
+    queries = bank[:500] + torch.randn(500, 20, generator=seeded(1)) * 0.1
+    groups = torch.arange(2000) // 100
+    distances, rows = NeighborIndex(bank, groups).search_roughly(queries, k, groups[:500])
+    truth = all_distances(queries, bank, groups[:500], groups)
+    assert torch.allclose(truth.gather(1, rows), distances.double(), rtol=1e-5)
+    assert distances.isfinite().all()
+    assert all(len(row.unique()) == k for row in rows)
+    nearest_of_all = truth.sort(dim=1).values[:, :k]
+    assert (distances / nearest_of_all < 1.5).all(dim=1).float().mean() > 0.8
 
 
 def test_all_rows_can_be_asked_for() -> None:
