@@ -58,9 +58,16 @@ def patch_core(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMaker]:
     show_default=True,
     help="Share of the patches to keep, or, above 1, their number.",
 )
-def sampler(name: str, percentage: float) -> tuple[str, dict[str, Any]]:
+@click.option(
+    "--buffer",
+    type=click.IntRange(1),
+    default=400_000,
+    show_default=True,
+    help="Patches held at a time; more are thinned out in portions.",
+)
+def sampler(name: str, percentage: float, buffer: int) -> tuple[str, dict[str, Any]]:
     """How the memory bank is thinned out."""
-    return "sampler", {"sampler": name, "coreset": percentage}
+    return "sampler", {"sampler": name, "coreset": percentage, "buffer": buffer}
 
 
 def _maker(options: dict[str, Any], sampling: Mapping[str, Any], seed: int, device: str) -> Maker:

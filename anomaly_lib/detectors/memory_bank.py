@@ -70,10 +70,12 @@ class MemoryBankBuilder:
         A share of all patches when at most 1, else a number of rows.
     generator
         Draws the projection.
+    buffer
+        Patches held before they are thinned out.
     """
 
     def __init__(
-        self, embed: Embed, select: Select, size: float, generator: torch.Generator, buffer: int = BUFFER
+        self, embed: Embed, select: Select, size: float, generator: torch.Generator, buffer: int
     ) -> None:
         self._embed, self._select, self._size, self._generator = embed, select, size, generator
         self._buffer = buffer

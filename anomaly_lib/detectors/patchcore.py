@@ -16,7 +16,7 @@ import torch
 
 from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, require_known
 from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
-from anomaly_lib.detectors.memory_bank import MemoryBankBuilder, PatchFeatures, Select
+from anomaly_lib.detectors.memory_bank import BUFFER, MemoryBankBuilder, PatchFeatures, Select
 from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.kernels.coreset import greedy_coreset, start_at_all, start_at_some
@@ -54,6 +54,9 @@ class PatchCore(Detector):
         where they start), ``random`` or ``identity`` (keep all).
     coreset
         What the sampler keeps: a share of all patches when at most 1, else a number of rows.
+    buffer
+        Patches held at a time; the default is 500 images at 224. Of more, the memory bank is filled in
+        portions, in bounded memory: see `anomaly_lib.detectors.memory_bank.MemoryBankBuilder`.
     num_nn
         Nearest neighbours whose mean distance is a patch's score.
     reweight
@@ -96,6 +99,7 @@ class PatchCore(Detector):
         patchsize: int = 3,
         sampler: Sampler = "approx_greedy_coreset",
         coreset: float = 0.1,
+        buffer: int = BUFFER,
         num_nn: int = 1,
         reweight: int = 0,
         false_alarm_rate: float = 0.01,
@@ -112,7 +116,7 @@ class PatchCore(Detector):
         self.pretrain_embed_dimension = pretrain_embed_dimension
         self.target_embed_dimension = target_embed_dimension
         self.patchsize = patchsize
-        self.sampler, self.coreset = sampler, coreset
+        self.sampler, self.coreset, self.buffer = sampler, coreset, buffer
         self.num_nn, self.reweight = num_nn, reweight
         self.false_alarm_rate = false_alarm_rate
         self.official_batch_norm = official_batch_norm
@@ -129,7 +133,8 @@ class PatchCore(Detector):
         self._backbone = self._load_backbone()
         generator = torch.Generator().manual_seed(self.seed)
         size = 1.0 if self.sampler == "identity" else self.coreset
-        builder = MemoryBankBuilder(self._embed, self._selector(generator, progress), size, generator)
+        select = self._selector(generator, progress)
+        builder = MemoryBankBuilder(self._embed, select, size, generator, self.buffer)
         total, batches = checked_batches(images)
         every = math.ceil(total / THRESHOLD_IMAGES)
         held, first = PatchFeatures(self._embed), 0
@@ -239,7 +244,7 @@ class PatchCore(Detector):
             raise ParameterError(
                 f"coreset is {self.coreset}: give a share of the patches in (0, 1] or a number of rows"
             )
-        for name in ("patchsize", "pretrain_embed_dimension", "target_embed_dimension", "num_nn"):
+        for name in ("buffer", "patchsize", "pretrain_embed_dimension", "target_embed_dimension", "num_nn"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.reweight < 0 or self.reweight == 1:
@@ -253,6 +258,7 @@ class PatchCore(Detector):
             *(
                 "sampler",
                 "coreset",
+                "buffer",
                 "num_nn",
                 "reweight",
                 "false_alarm_rate",

@@ -5,7 +5,6 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -257,14 +256,13 @@ def test_a_bank_filled_in_portions_is_of_training_patches_of_every_portion(
     make: Make,
     normal_images: torch.Tensor,
     normal_features: torch.Tensor,
-    monkeypatch: pytest.MonkeyPatch,
     sampler: str,
     coreset: float,
     rows: int,
     batch_size: int,
 ) -> None:
-    monkeypatch.setattr(module, "MemoryBankBuilder", partial(module.MemoryBankBuilder, buffer=2 * 64))
-    model = make(sampler=sampler, coreset=coreset).fit(TensorImages(normal_images, batch_size))
+    model = make(sampler=sampler, coreset=coreset, buffer=2 * 64)
+    model.fit(TensorImages(normal_images, batch_size))
     if sampler == "identity":
         rows = PATCHES
     # A share is rounded down in each portion: of 2 + 2 + 2 or of 4 + 2 images.
