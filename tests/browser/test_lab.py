@@ -17,22 +17,25 @@ from typing import Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-SCREENSHOTS = REPOSITORY / "artifacts" / "lab"
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+from lab_pages import (
+    REPOSITORY,
+    change_and_run,
+    code_cell,
+    needs_chromium,
+    opened_workshop,
+    run_all_cells,
+    screenshot,
+    wait_until_idle,
 )
+from playwright.sync_api import Page, expect
+
 CONFIGURATION = {"ServerApp": {"allow_root": True, "open_browser": False, "port_retries": 0}}
 # Nothing pops up, nothing is looked up on the internet.
 NOTIFICATION = {"fetchNews": "false", "checkForUpdates": False}
 FIGURES = 11
 RUN_ALL = 300_000  # milliseconds
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +77,8 @@ def address(notebook: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def page(address: str) -> Iterator[Page]:
     """Yield JupyterLab with the workshop open and a kernel that waits."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(60_000)
-        page.goto(address)
-        expect(page.get_by_role("heading", name="Workshop")).to_be_visible(timeout=120_000)
-        wait_until_idle(page)
+    with opened_workshop(address) as page:
         yield page
-        browser.close()
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
@@ -109,25 +105,6 @@ def wait_for(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
     pytest.fail(f"JupyterLab does not answer:\n{log.read_text()}")
 
 
-def wait_until_idle(page: Page, milliseconds: int = 60_000) -> None:
-    indicator = page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-    expect(indicator).to_be_visible(timeout=milliseconds)
-
-
-def screenshot(page: Page, name: str) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
-
-
-def code_cell(page: Page, text: str) -> Locator:
-    """Return the code cell whose source has `text`, scrolled into view with all that comes above it."""
-    found = page.locator(".jp-CodeCell").filter(has=page.locator(".cm-content", has_text=text)).first
-    for _ in range(3):  # what was out of sight gets its height when it comes into sight
-        found.scroll_into_view_if_needed()
-        page.wait_for_timeout(300)
-    return found
-
-
 def saved(page: Page, notebook: Path) -> nbformat.NotebookNode:
     """Save the notebook and return what is in the file."""
     before = notebook.stat().st_mtime_ns
@@ -141,12 +118,8 @@ def saved(page: Page, notebook: Path) -> nbformat.NotebookNode:
 
 
 def test_all_cells_run_and_show_their_figures(page: Page, notebook: Path):
-    screenshot(page, "1-opened")
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    last = page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt")
-    expect(last).to_have_text("[29]:", timeout=RUN_ALL)
-    wait_until_idle(page)
+    screenshot(page, "lab/1-opened")
+    run_all_cells(page, RUN_ALL)
     cells = [cell for cell in saved(page, notebook).cells if cell.cell_type == "code"]
     outputs = [output for cell in cells for output in cell.outputs]
     assert [output for output in outputs if output.output_type == "error"] == []
@@ -157,7 +130,7 @@ def test_all_cells_run_and_show_their_figures(page: Page, notebook: Path):
         page.mouse.move(900, 500)
         page.mouse.wheel(0, 700)
         page.wait_for_timeout(1000)
-        screenshot(page, f"2-task-{task}")
+        screenshot(page, f"lab/2-task-{task}")
 
 
 def test_a_solution_unfolds(page: Page):
@@ -168,7 +141,7 @@ def test_a_solution_unfolds(page: Page):
     expect(solution.locator("pre")).to_be_hidden()
     solution.locator("summary").click()
     expect(solution.locator("pre")).to_be_visible()
-    screenshot(page, "3-solution")
+    screenshot(page, "lab/3-solution")
 
 
 def test_the_slider_moves_the_threshold(page: Page):
@@ -177,7 +150,7 @@ def test_the_slider_moves_the_threshold(page: Page):
     before = picture.get_attribute("src")
     missed = cell.get_by_text("Missed defects:")
     text = missed.inner_text()
-    screenshot(page, "4-slider-before")
+    screenshot(page, "lab/4-slider-before")
     handle = cell.locator(".noUi-handle").first
     handle.focus()
     for _ in range(12):
@@ -185,7 +158,7 @@ def test_the_slider_moves_the_threshold(page: Page):
     expect(missed).not_to_have_text(text)
     page.wait_for_timeout(1000)
     assert picture.get_attribute("src") != before
-    screenshot(page, "5-slider-after")
+    screenshot(page, "lab/5-slider-after")
     cell.get_by_role("button", name="model's own threshold").click()
     expect(missed).to_have_text(text)
 
@@ -193,11 +166,7 @@ def test_the_slider_moves_the_threshold(page: Page):
 def test_a_changed_cell_shows_what_it_was_changed_to(page: Page):
     cell = code_cell(page, "N = 4")
     expect(cell.locator(".jp-OutputArea tbody tr")).to_have_count(4)
-    source = "\n".join(cell.locator(".cm-line").all_text_contents())
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Control+A")
-    page.keyboard.insert_text(source.replace("N = 4", "N = 2").replace('"pixel_f1"', '"image_margin"', 1))
-    page.keyboard.press("Shift+Enter")
+    change_and_run(page, cell, ("N = 4", "N = 2"), ('"pixel_f1"', '"image_margin"'))
     changed = code_cell(page, "N = 2")
     expect(changed.locator(".jp-OutputArea tbody tr")).to_have_count(2)
     figure = code_cell(page, "examples.head(N), METRIC, transform")
@@ -209,4 +178,4 @@ def test_a_changed_cell_shows_what_it_was_changed_to(page: Page):
     wait_until_idle(page)
     expect(image).to_be_visible()
     assert image.bounding_box()["height"] < 0.7 * height
-    screenshot(page, "6-changed")
+    screenshot(page, "lab/6-changed")
