@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from anomaly_lib.backbones import Backbone
     from anomaly_lib.datasets import ImageFiles, find_categories, read_category
     from anomaly_lib.datasets.sample import generate_sample
-    from anomaly_lib.detectors import Detector, Ensemble, PatchCore, Scores, load_detector
+    from anomaly_lib.detectors import Detector, Ensemble, Gaussian, PatchCore, Scores, load_detector
     from anomaly_lib.predictions import Predictions, load_predictions
     from anomaly_lib.runs import load_results
     from anomaly_lib.transforms import Transform
@@ -23,6 +23,7 @@ _WHERE = {
     "Backbone": "backbones",
     "Detector": "detectors",
     "Ensemble": "detectors",
+    "Gaussian": "detectors",
     "ImageFiles": "datasets",
     "PatchCore": "detectors",
     "Predictions": "predictions",
@@ -41,6 +42,7 @@ __all__ = [
     "Backbone",
     "Detector",
     "Ensemble",
+    "Gaussian",
     "ImageFiles",
     "PatchCore",
     "Predictions",

@@ -10,7 +10,8 @@ import importlib.util
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,19 @@ import safetensors.torch
 import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
+from timm.models import EfficientNet, ResNet
 from torch import nn
 
 from anomaly_lib.devices import Precision, autocast
-from anomaly_lib.errors import ParameterError, WeightsError
+from anomaly_lib.errors import ModelFileError, ParameterError, WeightsError
 from anomaly_lib.folders import cache_folder
 
 log = logging.getLogger(__name__)
 
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
-# The names that the official PatchCore scripts use, with the same weights (tv: torchvision's first ones).
+# The names that the official PatchCore and Gaussian-AD scripts use, with the same weights (tv: torchvision's
+# first ones, aa: those of the EfficientNet paper).
 ALIASES = {
     "densenet121": "densenet121.ra_in1k",
     "densenet201": "densenet201.tv_in1k",
@@ -38,11 +41,14 @@ ALIASES = {
     "efficientnet_b3a": "efficientnet_b3",
     "efficientnet_b5": "tf_efficientnet_b5",
     "efficientnet_b7": "tf_efficientnet_b7",
+    **{f"efficientnet-b{i}": f"tf_efficientnet_b{i}.aa_in1k" for i in range(8)},
     "efficientnetv2_l": "tf_efficientnetv2_l",
     "efficientnetv2_m": "tf_efficientnetv2_m",
     "mnasnet_a1": "semnasnet_100",
     "mnasnet_b1": "mnasnet_100",
     "resnest50": "resnest50d_4s2x40d",
+    "resnet18": "resnet18.tv_in1k",
+    "resnet34": "resnet34.tv_in1k",
     "resnet50": "resnet50.tv_in1k",
     "resnet101": "resnet101.tv_in1k",
     "resnetv2_50_bit": "resnetv2_50x3_bit.goog_in21k_ft_in1k",
@@ -149,6 +155,18 @@ class Backbone:
         self._captured.clear()
         return maps
 
+    def require_same(self, saved: Mapping[str, str], folder: Path) -> None:
+        """Raise `ModelFileError` when the model saved in `folder` was fitted with other weights than these.
+
+        `saved` has the `origin` and the `fingerprint` of the backbone that it was fitted with.
+        """
+        if self.fingerprint != saved["fingerprint"]:
+            raise ModelFileError(
+                f"the model in {folder} was fitted with other weights of {self.name} (from "
+                f"{saved['origin']}) than are found here ({self.origin}): give the file that it was fitted "
+                "with by --weights"
+            )
+
     @torch.no_grad()
     def shift_batch_norm(self, size: int) -> None:
         """Do to the batch-norm statistics what the official PatchCore does before its first image.
@@ -204,6 +222,39 @@ def default_layers(network: nn.Module) -> tuple[str, str]:
     if 8 in at and 16 in at:
         return at[8], at[16]
     return stages[len(stages) // 2]["module"], stages[len(stages) * 3 // 4]["module"]
+
+
+@lru_cache(maxsize=32)
+def level_layers(name: str) -> tuple[str, ...]:
+    """Return the layers of all levels of the network `name`, from the image on.
+
+    EfficientNets and ResNets are numbered as in Gaussian-AD: 0 is the stem after its activation (in a ResNet
+    after its pooling), then come the stages, and last the head convolution of an EfficientNet. Any other
+    network has the levels of timm's feature pyramid.
+
+    Raises
+    ------
+    ParameterError
+        When the name is unknown or the network has no feature pyramid.
+    """
+    require_known(name)
+    with torch.device("meta"):  # the structure alone, in some milliseconds
+        network = timm.create_model(ALIASES.get(name, name))
+    if isinstance(network, EfficientNet):
+        return ("bn1", *(f"blocks.{stage}" for stage in range(len(network.blocks))), "bn2")
+    if isinstance(network, ResNet):
+        return ("maxpool", *(f"layer{stage}" for stage in range(1, 5)))
+    stages = getattr(network, "feature_info", None)
+    if not stages:
+        raise ParameterError(f"backbone {name!r} has no feature pyramid: use another, or name its layers")
+    return tuple(stage["module"] for stage in stages)
+
+
+def native_size(name: str) -> int:
+    """Return the side of the square images, in pixels, that the network `name` was made for."""
+    require_known(name)
+    config: Any = timm.get_pretrained_cfg(ALIASES.get(name, name))
+    return int(config.input_size[-1])
 
 
 def _load(name: str, weights: str | Path | None) -> tuple[nn.Module, str]:

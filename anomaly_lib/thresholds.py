@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import chi2, norm
 
 from anomaly_lib.metrics import rank
 
@@ -22,6 +23,26 @@ def f1_optimal_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
         When the shapes differ, a score is not finite, or the labels are neither boolean nor integer.
     """
     return rank(scores, labels).f1_threshold
+
+
+def chi_square_threshold(dimensions: int, sigma: float) -> float:
+    """Mahalanobis distance that a Gaussian of so many dimensions stays below, as surely as `sigma` in one.
+
+    The squared distance is chi-square distributed, if the features are Gaussian and their mean and covariance
+    are known. At 1 to 8 sigma the probability is 0.683, 0.954, 0.997, ...
+
+    References
+    ----------
+    Rippel, Mertens, Merhof, Modeling the Distribution of Normal Data in Pre-Trained Deep Features for Anomaly
+    Detection, ICPR 2020, section III-C.
+
+    Examples
+    --------
+    >>> round(chi_square_threshold(1, 3), 6)
+    3.0
+    """
+    # The upper tail keeps its digits where the probability rounds to 1, from 8 sigma on.
+    return float(np.sqrt(chi2.isf(2 * norm.sf(sigma), dimensions)))
 
 
 def conformal_threshold(normal_scores: ArrayLike, false_alarm_rate: float = 0.01) -> float:

@@ -8,6 +8,7 @@ import torch
 
 from anomaly_lib.detectors.base import Detector, Images, NotFittedError, Scores, TensorImages
 from anomaly_lib.detectors.ensemble import Ensemble
+from anomaly_lib.detectors.gaussian import Gaussian
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.errors import ModelFileError
 from anomaly_lib.model_files import read_description
@@ -17,6 +18,7 @@ from anomaly_lib.transforms import Transform
 __all__ = [
     "Detector",
     "Ensemble",
+    "Gaussian",
     "Images",
     "NotFittedError",
     "PatchCore",
@@ -26,7 +28,9 @@ __all__ = [
     "require_model",
 ]
 
-_DETECTORS: dict[str, type[Detector]] = {detector.method: detector for detector in (PatchCore, Ensemble)}
+_DETECTORS: dict[str, type[Detector]] = {
+    detector.method: detector for detector in (PatchCore, Gaussian, Ensemble)
+}
 
 
 def load_detector(folder: Path | str, *, device: str = "auto", weights: str | None = None) -> Detector:

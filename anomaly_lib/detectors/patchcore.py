@@ -198,12 +198,7 @@ class PatchCore(Detector):
             parameters["weights"] = weights
         model = cls(**parameters, transform=Transform(**description["transform"]), device=device)
         model.restore(tensors["memory_bank"], none_to_nan(description["threshold"]))
-        if model._backbone.fingerprint != description["backbone"]["fingerprint"]:
-            raise ModelFileError(
-                f"the model in {folder} was fitted with other weights of {model.backbone} (from "
-                f"{description['backbone']['origin']}) than are found here ({model._backbone.origin}): give "
-                "the file that it was fitted with by --weights"
-            )
+        model._backbone.require_same(description["backbone"], folder)
         return model
 
     def typical_distance(self) -> float:

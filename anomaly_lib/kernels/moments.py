@@ -13,6 +13,9 @@ import torch
 # Rows are collected until there are as many: one large product instead of many small ones.
 CHUNK = 1024
 
+# Columns of a product of vectors with themselves that are computed at a time.
+BLOCK = 256
+
 
 class Moments:
     """Moments of vectors that come in portions.
@@ -22,6 +25,11 @@ class Moments:
     count
         How many vectors there were.
     """
+
+    _mean: torch.Tensor  # (d,)
+    _scatter: torch.Tensor  # (d, d), the sum of z z'
+    _cubic: torch.Tensor  # (d,), the sum of |z|^2 z
+    _quartic: torch.Tensor  # (), the sum of |z|^4
 
     def __init__(self) -> None:
         self.count = 0
@@ -116,14 +124,26 @@ class Moments:
         self._mean = rows.mean(dim=0)
         centred = rows - self._mean
         squares = centred.square().sum(dim=1)  # (n,)
-        self._scatter = centred.T @ centred
+        self._scatter = _gram(centred)
         self._cubic, self._quartic = squares @ centred, squares @ squares
         return self
 
 
+def _gram(rows: torch.Tensor) -> torch.Tensor:
+    """Return rows' rows (d, d), computing only half of it where that saves time."""
+    width = rows.shape[1]
+    if width < 2 * BLOCK:
+        return rows.T @ rows
+    gram = rows.new_empty(width, width)
+    for first in range(0, width, BLOCK):
+        gram[first : first + BLOCK, first:] = rows[:, first : first + BLOCK].T @ rows[:, first:]
+        gram[first + BLOCK :, first : first + BLOCK] = gram[first : first + BLOCK, first + BLOCK :].T
+    return gram
+
+
 def shrunk(covariance: torch.Tensor, shrinkage: float) -> torch.Tensor:
     """Return (1 - shrinkage) `covariance` (d, d) + shrinkage * its mean variance * the identity."""
-    result = (1 - shrinkage) * covariance
+    result: torch.Tensor = (1 - shrinkage) * covariance
     result.diagonal().add_(shrinkage * covariance.trace() / len(covariance))
     return result
 
@@ -140,7 +160,9 @@ def whitening(covariance: torch.Tensor) -> torch.Tensor:
     # The pivots bound the eigenvalues well enough to tell when an inverse would be made of rounding errors.
     if not failed and pivots.min() > 1e3 * cutoff * pivots.max():
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-        return torch.linalg.solve_triangular(factor, identity, upper=False)
+        inverse: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+        return inverse
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > cutoff * variances.max()
-    return (directions[:, kept] / variances[kept].sqrt()).T
+    whitened: torch.Tensor = (directions[:, kept] / variances[kept].sqrt()).T
+    return whitened

@@ -1,0 +1,352 @@
+"""Gaussian: one normal distribution a level of a frozen network, and the distance from it.
+
+Rippel, Mertens, Merhof, "Modeling the Distribution of Normal Data in Pre-Trained Deep Features for Anomaly
+Detection", ICPR 2020; Rippel et al., "Gaussian Anomaly Detection by Modeling the Distribution of Normal Data
+in Pretrained Deep Features", IEEE TIM 2021. The image scores follow the authors' code; the maps, and a
+threshold from held-out images, are ours.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args
+
+import numpy as np
+import torch
+
+from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, level_layers, native_size
+from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
+from anomaly_lib.detectors.level_models import (
+    Distance,
+    LevelModel,
+    LinearDistance,
+    Reduction,
+    fit_pooled,
+    fit_positions,
+    level_model,
+)
+from anomaly_lib.detectors.level_statistics import FOLDS, GaussianStatistics, LevelStatistics, folds_of, pool
+from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
+from anomaly_lib.errors import DataError, ParameterError
+from anomaly_lib.kernels.augment import AUGMENTATIONS, augmented
+from anomaly_lib.kernels.patches import smooth_maps
+from anomaly_lib.model_files import nan_to_none, new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.progress import Progress, silent, track
+from anomaly_lib.thresholds import chi_square_threshold
+from anomaly_lib.transforms import Transform
+
+
+class Gaussian(Detector):
+    """Detector by distance from the normal distribution of each level's features.
+
+    The score of an image is the mean over the levels (the sum predictor of the paper) of the distances of its
+    pooled features; `Scores.parts` has each level's own, as ``level_0``, ``level_1`` ...
+
+    Parameters
+    ----------
+    backbone, weights
+        See `anomaly_lib.backbones.Backbone`.
+    levels
+        Numbers of the levels, from 0; empty: all. See `anomaly_lib.backbones.level_layers`.
+    distance
+        ``mahalanobis``, ``l2``, ``sed`` (standardised Euclidean) or ``ocsvm`` (one-class SVM; no maps).
+    reduction, variance_threshold
+        ``pca`` keeps the principal components up to this share of the variance, ``npca`` those from there on.
+    fold
+        Which fifth of the images, 0 to 4, is not fitted on and sets `threshold_`. ``None``: the model is
+        fitted on all images, and each fifth is scored by what the other four make.
+    position_means
+        Maps compare a position with its own mean; otherwise all positions share one mean.
+    level_maps
+        Also return each level's own map in `Scores.parts`.
+    augment
+        Kinds of augmentation, of `anomaly_lib.kernels.augment.AUGMENTATIONS`. Any: the images are passed
+        through the network `augment_passes` times, changed at random.
+    false_alarm_rate
+        Share of good images that `threshold_` may at most call anomalous.
+    transform
+        Input geometry; by default the square that the network was made for.
+    seed, device, precision
+        Of the augmentation; where and in which arithmetic the backbone runs.
+
+    Attributes
+    ----------
+    models_, map_models_
+        A model for each level, of pooled features and of features at positions.
+    held_out_
+        (n,) scores of the images that were held out, by a model that was not fitted on them.
+
+    Raises
+    ------
+    ParameterError
+        When a value makes no sense.
+    """
+
+    method: ClassVar[str] = "gaussian"
+    models_: list[LevelModel]
+    map_models_: list[LinearDistance]
+    held_out_: np.ndarray
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        levels: Sequence[int] = (),
+        *,
+        weights: str | Path | None = None,
+        distance: Distance = "mahalanobis",
+        reduction: Reduction = "none",
+        variance_threshold: float | None = None,
+        fold: int | None = 0,
+        position_means: bool = True,
+        level_maps: bool = False,
+        augment: Sequence[str] = (),
+        augment_passes: int = 100,
+        false_alarm_rate: float = 0.01,
+        transform: Transform | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        precision: PrecisionChoice = "auto",
+    ) -> None:
+        self.backbone = backbone
+        self.levels = tuple(sorted(set(levels))) or tuple(range(len(level_layers(backbone))))
+        # Absolute, so that a saved model finds the file from any directory.
+        self.weights = str(Path(weights).absolute()) if weights not in (None, "random") else weights
+        self.distance, self.reduction, self.variance_threshold = distance, reduction, variance_threshold
+        self.fold = fold
+        self.position_means, self.level_maps = position_means, level_maps
+        self.augment, self.augment_passes = tuple(augment), augment_passes
+        self.false_alarm_rate = false_alarm_rate
+        self.transform = transform or Transform(native_size(backbone), square=True)
+        self.seed = seed
+        self.device = pick_device(device)
+        self.precision = pick_precision(precision, self.device)
+        self._check_parameters()
+
+    def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
+        """Fit a Gaussian a level on the features of normal `images`, in one pass through the network."""
+        return self.fit_statistics(self.collect(images, progress))
+
+    def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
+        """Score images by the distance of their features from the normal ones."""
+        self._require_fitted()
+        distances, maps = [], []
+        total, batches = checked_batches(images)
+        for batch in track(batches, "score", total, progress):
+            features = self._backbone(batch)
+            distances.append(self._distances([pool(level) for level in features], self.models_).cpu())
+            if self.map_models_:
+                maps.append(self._maps(features, (batch.shape[2], batch.shape[3])).cpu())
+        size = self.transform.size
+        by_level = torch.cat(distances, dim=1) if distances else torch.zeros(len(self.levels), 0)
+        level_maps: torch.Tensor | None = None
+        if self.map_models_:
+            shown = len(self.levels) if self.level_maps else 1
+            level_maps = torch.cat(maps, dim=1) if maps else torch.zeros(shown, 0, size, size)
+        return self._scores(by_level, level_maps)
+
+    def save(self, folder: Path) -> None:
+        """Write the Gaussians and the hyper-parameters; the backbone's weights are named, not copied."""
+        self._require_fitted()
+        description = {
+            "method": self.method,
+            "parameters": self._parameters(),
+            "transform": asdict(self.transform),
+            "backbone": {"origin": self._backbone.origin, "fingerprint": self._backbone.fingerprint},
+            "threshold": nan_to_none(self.threshold_),
+        }
+        tensors = {
+            f"{kind}.{level}.{name}": tensor
+            for kind, models in (("pooled", self.models_), ("positions", self.map_models_))
+            for level, model in zip(self.levels, models, strict=bool(models))
+            for name, tensor in model.tensors().items()
+        }
+        with new_folder(Path(folder)) as unfinished:
+            write_model(unfinished, description, tensors)
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
+        """Return the model in `folder`; the backbone's weights are where they were, or in `weights`."""
+        description, tensors = read_model(Path(folder))
+        parameters = description["parameters"]
+        if weights is not None:
+            parameters["weights"] = weights
+        model = cls(**parameters, transform=Transform(**description["transform"]), device=device)
+        model._backbone = model._load_backbone()
+        model._backbone.require_same(description["backbone"], folder)
+        on_device = {name: tensor.to(model.device) for name, tensor in tensors.items()}
+        model.models_ = [level_model(_fields(on_device, f"pooled.{level}.")) for level in model.levels]
+        model.map_models_ = [
+            LinearDistance(**fields)
+            for level in model.levels
+            if (fields := _fields(on_device, f"positions.{level}."))
+        ]
+        model.threshold_ = none_to_nan(description["threshold"])
+        return model
+
+    def collect(self, images: Images | torch.Tensor, progress: Progress = silent) -> GaussianStatistics:
+        """Return what `fit` needs to know of the images; of several sets it can be merged.
+
+        Raises
+        ------
+        DataError
+            When there are no images, they are not (n, 3, h, w), or their features are not finite.
+        """
+        if len(images) == 0:
+            raise DataError("no images to fit on: Gaussian needs images of good parts")
+        self._backbone = self._load_backbone()
+        fold_of = torch.from_numpy(folds_of(len(images), self.fold))
+        seen = self._no_statistics()
+        generator = torch.Generator().manual_seed(self.seed)
+        for number in range(1 + self.augment_passes if self.augment else 1):
+            total, batches = checked_batches(images)
+            first = 0
+            for batch in track(batches, "features", total, progress):
+                folds = fold_of[first : first + len(batch)]
+                first += len(batch)
+                if number:
+                    batch = augmented(batch, self.augment, generator)
+                features = self._backbone(batch)
+                if number == 0:
+                    seen.hold_out(features, folds)
+                if number > 0 or not self.augment:
+                    seen.add(features, folds)
+        return seen
+
+    def fit_statistics(self, seen: GaussianStatistics) -> Self:
+        """Fit on what `collect` returned, for one set of images or for several merged, in place of `fit`.
+
+        Raises
+        ------
+        DataError
+            When there were fewer than two images, or they are all the same.
+        """
+        if not hasattr(self, "_backbone"):
+            self._backbone = self._load_backbone()
+        known = seen.fitted()
+        if known[0].images < 2:
+            raise DataError("a single image to fit on: Gaussian needs at least two images of good parts")
+        self.models_ = self._fit_pooled(known)
+        self.map_models_ = self._fit_positions(known) if known[0].keeps_positions else []
+        self.held_out_ = np.concatenate([np.zeros(0, np.float32), *self._held_out_scores(seen)])
+        self.threshold_ = normal_threshold(self.held_out_, self.false_alarm_rate)
+        return self
+
+    def sigma_thresholds(self, sigmas: Sequence[int] = range(1, 9)) -> np.ndarray:
+        """Return (levels, sigmas): the Mahalanobis distances that a Gaussian stays below at so many sigma.
+
+        They trust that the features are Gaussian, and take no image to set; `threshold_` trusts nothing but
+        takes held-out images. See `anomaly_lib.thresholds.chi_square_threshold`.
+        """
+        self._require_fitted()
+        if self.distance != "mahalanobis":
+            raise ParameterError(f"distance is {self.distance!r}: sigma thresholds are for mahalanobis only")
+        return np.array(
+            [[chi_square_threshold(model.dimensions, sigma) for sigma in sigmas] for model in self.models_]
+        )
+
+    def _check_parameters(self) -> None:
+        for name, choices in (("distance", get_args(Distance)), ("reduction", get_args(Reduction))):
+            if getattr(self, name) not in choices:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(choices)}")
+        available = len(level_layers(self.backbone))
+        if not 0 <= self.levels[0] <= self.levels[-1] < available:
+            raise ParameterError(
+                f"levels {', '.join(map(str, self.levels))} of {self.backbone}: it has 0 to {available - 1}"
+            )
+        if (self.reduction == "none") != (self.variance_threshold is None):
+            raise ParameterError(
+                "variance_threshold goes with reduction pca or npca, and they with it: give both or none"
+            )
+        if self.variance_threshold is not None and not 0 < self.variance_threshold < 1:
+            raise ParameterError(
+                f"variance_threshold is {self.variance_threshold}: it must be between 0 and 1"
+            )
+        if self.fold is not None and not 0 <= self.fold < FOLDS:
+            raise ParameterError(f"fold is {self.fold}: use 0 to {FOLDS - 1}, or none for all images")
+        unknown = set(self.augment) - set(AUGMENTATIONS)
+        if unknown or self.augment_passes < 1:
+            raise ParameterError(
+                f"augment is {', '.join(self.augment)} in {self.augment_passes} passes: use some of "
+                f"{', '.join(AUGMENTATIONS)} and at least one pass"
+            )
+        if not 0 < self.false_alarm_rate < 1:
+            raise ParameterError(f"false_alarm_rate is {self.false_alarm_rate}: it must be between 0 and 1")
+
+    def _parameters(self) -> dict[str, Any]:
+        names = (
+            *("backbone", "levels", "weights", "distance", "reduction", "variance_threshold", "fold"),
+            *("position_means", "level_maps", "augment", "augment_passes", "false_alarm_rate", "seed"),
+            "precision",
+        )
+        return {name: getattr(self, name) for name in names}
+
+    def _load_backbone(self) -> Backbone:
+        layers = [level_layers(self.backbone)[level] for level in self.levels]
+        return Backbone(
+            self.backbone, layers, weights=self.weights, device=self.device, precision=self.precision
+        )
+
+    def _no_statistics(self) -> GaussianStatistics:
+        return GaussianStatistics(
+            len(self.levels),
+            self.fold,
+            rows=self.reduction != "none" or self.distance == "ocsvm",
+            positions=self.distance != "ocsvm",
+        )
+
+    # Section III-B of the TIM paper: the Gaussian of each level
+
+    def _fit_pooled(self, known: Sequence[LevelStatistics]) -> list[LevelModel]:
+        share = self.variance_threshold or 0.0
+        return [fit_pooled(level, self.distance, self.reduction, share) for level in known]
+
+    def _fit_positions(self, known: Sequence[LevelStatistics]) -> list[LinearDistance]:
+        share = self.variance_threshold or 0.0
+        return [
+            fit_positions(level, self.distance, self.reduction, share, own_means=self.position_means)
+            for level in known
+        ]
+
+    # Section III-C: distances, and the sum predictor, their mean over the levels
+
+    @torch.inference_mode()
+    def _distances(self, pooled: Sequence[torch.Tensor], models: Sequence[LevelModel]) -> torch.Tensor:
+        """Return the distances (levels, n), float64, of each level's pooled features (n, d)."""
+        return torch.stack([model(level) for level, model in zip(pooled, models, strict=True)])
+
+    @torch.inference_mode()
+    def _maps(self, features: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+        """Return the anomaly maps (levels, n, *size), or of all levels together (1, n, *size)."""
+        maps = []
+        for level, model in zip(features, self.map_models_, strict=True):
+            distances = model.on_grid_of(level)(level.permute(0, 2, 3, 1))  # (n, h, w)
+            maps.append(smooth_maps(distances, size))
+        stacked = torch.stack(maps)
+        return stacked if self.level_maps else stacked.mean(dim=0, keepdim=True)
+
+    def _scores(self, by_level: torch.Tensor, level_maps: torch.Tensor | None) -> Scores:
+        """Return the scores of distances (levels, n) and maps (levels or 1, n, h, w)."""
+        maps = None if level_maps is None else level_maps.mean(dim=0).numpy()
+        own = level_maps.numpy() if level_maps is not None and self.level_maps else [None] * len(self.levels)
+        parts = {
+            f"level_{level}": Scores(distances.float().numpy(), own_maps)
+            for level, distances, own_maps in zip(self.levels, by_level, own, strict=True)
+        }
+        return Scores(by_level.mean(dim=0).float().numpy(), maps, parts)
+
+    # The threshold, from images that were not fitted on (not in the paper)
+
+    def _held_out_scores(self, seen: GaussianStatistics) -> Iterator[np.ndarray]:
+        """Yield the scores of each held-out fold, by models that were not fitted on it."""
+        for fold, pooled in seen.held_out():
+            models = self.models_
+            if self.fold is None:
+                known = seen.fitted(without=fold)
+                if known[0].images < 2:
+                    continue
+                models = self._fit_pooled(known)
+            yield self._distances(pooled, models).mean(dim=0).float().cpu().numpy()
+
+
+def _fields(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
