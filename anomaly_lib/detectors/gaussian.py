@@ -57,6 +57,9 @@ class Gaussian(Detector):
         fitted on all images, and each fifth is scored by what the other four make.
     position_means
         Maps compare a position with its own mean; otherwise all positions share one mean.
+    map_levels
+        Numbers of the levels that maps are made of, some of `levels`; empty: those at strides 4 to 16. Finer
+        ones see little, and the coarser ones, however good with whole images, smear what they see.
     level_maps
         Also return each level's own map in `Scores.parts`.
     augment
@@ -71,8 +74,10 @@ class Gaussian(Detector):
 
     Attributes
     ----------
-    models_, map_models_
-        A model for each level, of pooled features and of features at positions.
+    models_
+        The model of each level's pooled features.
+    map_models_
+        By level, the models of the features at single positions.
     held_out_
         (n,) scores of the images that were held out, by a model that was not fitted on them.
 
@@ -84,7 +89,7 @@ class Gaussian(Detector):
 
     method: ClassVar[str] = "gaussian"
     models_: list[LevelModel]
-    map_models_: list[LinearDistance]
+    map_models_: dict[int, LinearDistance]
     held_out_: np.ndarray
 
     def __init__(
@@ -98,6 +103,7 @@ class Gaussian(Detector):
         variance_threshold: float | None = None,
         fold: int | None = 0,
         position_means: bool = True,
+        map_levels: Sequence[int] = (),
         level_maps: bool = False,
         augment: Sequence[str] = (),
         augment_passes: int = 100,
@@ -114,6 +120,7 @@ class Gaussian(Detector):
         self.distance, self.reduction, self.variance_threshold = distance, reduction, variance_threshold
         self.fold = fold
         self.position_means, self.level_maps = position_means, level_maps
+        self.map_levels = tuple(sorted(set(map_levels)))
         self.augment, self.augment_passes = tuple(augment), augment_passes
         self.false_alarm_rate = false_alarm_rate
         self.transform = transform or Transform(native_size(backbone), square=True)
@@ -136,13 +143,11 @@ class Gaussian(Detector):
             distances.append(self._distances([pool(level) for level in features], self.models_).cpu())
             if self.map_models_:
                 maps.append(self._maps(features, (batch.shape[2], batch.shape[3])).cpu())
-        size = self.transform.size
         by_level = torch.cat(distances, dim=1) if distances else torch.zeros(len(self.levels), 0)
-        level_maps: torch.Tensor | None = None
-        if self.map_models_:
-            shown = len(self.levels) if self.level_maps else 1
-            level_maps = torch.cat(maps, dim=1) if maps else torch.zeros(shown, 0, size, size)
-        return self._scores(by_level, level_maps)
+        if not self.map_models_:
+            return self._scores(by_level, None)
+        shown, size = len(self.map_models_) if self.level_maps else 1, self.transform.size
+        return self._scores(by_level, torch.cat(maps, dim=1) if maps else torch.zeros(shown, 0, size, size))
 
     def save(self, folder: Path) -> None:
         """Write the Gaussians and the hyper-parameters; the backbone's weights are named, not copied."""
@@ -154,10 +159,11 @@ class Gaussian(Detector):
             "backbone": {"origin": self._backbone.origin, "fingerprint": self._backbone.fingerprint},
             "threshold": nan_to_none(self.threshold_),
         }
+        pooled = dict(zip(self.levels, self.models_, strict=True))
         tensors = {
             f"{kind}.{level}.{name}": tensor
-            for kind, models in (("pooled", self.models_), ("positions", self.map_models_))
-            for level, model in zip(self.levels, models, strict=bool(models))
+            for kind, models in (("pooled", pooled), ("positions", self.map_models_))
+            for level, model in models.items()
             for name, tensor in model.tensors().items()
         }
         with new_folder(Path(folder)) as unfinished:
@@ -175,11 +181,11 @@ class Gaussian(Detector):
         model._backbone.require_same(description["backbone"], folder)
         on_device = {name: tensor.to(model.device) for name, tensor in tensors.items()}
         model.models_ = [level_model(_fields(on_device, f"pooled.{level}.")) for level in model.levels]
-        model.map_models_ = [
-            LinearDistance(**fields)
+        model.map_models_ = {
+            level: LinearDistance(**fields)
             for level in model.levels
             if (fields := _fields(on_device, f"positions.{level}."))
-        ]
+        }
         model.threshold_ = none_to_nan(description["threshold"])
         return model
 
@@ -195,7 +201,7 @@ class Gaussian(Detector):
             raise DataError("no images to fit on: Gaussian needs images of good parts")
         self._backbone = self._load_backbone()
         fold_of = torch.from_numpy(folds_of(len(images), self.fold))
-        seen = self._no_statistics()
+        seen = None
         generator = torch.Generator().manual_seed(self.seed)
         for number in range(1 + self.augment_passes if self.augment else 1):
             total, batches = checked_batches(images)
@@ -206,10 +212,13 @@ class Gaussian(Detector):
                 if number:
                     batch = augmented(batch, self.augment, generator)
                 features = self._backbone(batch)
+                seen = seen or self._no_statistics(batch, features)
                 if number == 0:
                     seen.hold_out(features, folds)
                 if number > 0 or not self.augment:
                     seen.add(features, folds)
+        if seen is None:
+            raise DataError("no images to fit on: the source of images says it has some and gives none")
         return seen
 
     def fit_statistics(self, seen: GaussianStatistics) -> Self:
@@ -226,7 +235,7 @@ class Gaussian(Detector):
         if known[0].images < 2:
             raise DataError("a single image to fit on: Gaussian needs at least two images of good parts")
         self.models_ = self._fit_pooled(known)
-        self.map_models_ = self._fit_positions(known) if known[0].keeps_positions else []
+        self.map_models_ = self._fit_positions(known)
         self.held_out_ = np.concatenate([np.zeros(0, np.float32), *self._held_out_scores(seen)])
         self.threshold_ = normal_threshold(self.held_out_, self.false_alarm_rate)
         return self
@@ -253,6 +262,11 @@ class Gaussian(Detector):
             raise ParameterError(
                 f"levels {', '.join(map(str, self.levels))} of {self.backbone}: it has 0 to {available - 1}"
             )
+        if not set(self.map_levels) <= set(self.levels):
+            raise ParameterError(
+                f"map_levels are {', '.join(map(str, self.map_levels))}: they must be among the levels, "
+                f"{', '.join(map(str, self.levels))}"
+            )
         if (self.reduction == "none") != (self.variance_threshold is None):
             raise ParameterError(
                 "variance_threshold goes with reduction pca or npca, and they with it: give both or none"
@@ -275,7 +289,15 @@ class Gaussian(Detector):
     def _parameters(self) -> dict[str, Any]:
         names = (
             *("backbone", "levels", "weights", "distance", "reduction", "variance_threshold", "fold"),
-            *("position_means", "level_maps", "augment", "augment_passes", "false_alarm_rate", "seed"),
+            *(
+                "position_means",
+                "map_levels",
+                "level_maps",
+                "augment",
+                "augment_passes",
+                "false_alarm_rate",
+                "seed",
+            ),
             "precision",
         )
         return {name: getattr(self, name) for name in names}
@@ -286,12 +308,19 @@ class Gaussian(Detector):
             self.backbone, layers, weights=self.weights, device=self.device, precision=self.precision
         )
 
-    def _no_statistics(self) -> GaussianStatistics:
+    def _no_statistics(self, images: torch.Tensor, features: Sequence[torch.Tensor]) -> GaussianStatistics:
+        """Return statistics of no images, ready for images and features like these."""
+        strides = [images.shape[2] / maps.shape[2] for maps in features]
+        if self.map_levels:
+            chosen = [level in self.map_levels for level in self.levels]
+        else:
+            chosen = [3 < stride < 20 for stride in strides]  # 4 to 16, where the sides do not divide evenly
+        if self.distance == "ocsvm":
+            chosen = [False] * len(self.levels)
+        elif not any(chosen):
+            chosen = [True] * len(self.levels)
         return GaussianStatistics(
-            len(self.levels),
-            self.fold,
-            rows=self.reduction != "none" or self.distance == "ocsvm",
-            positions=self.distance != "ocsvm",
+            self.fold, positions=chosen, rows=self.reduction != "none" or self.distance == "ocsvm"
         )
 
     # Section III-B of the TIM paper: the Gaussian of each level
@@ -300,12 +329,13 @@ class Gaussian(Detector):
         share = self.variance_threshold or 0.0
         return [fit_pooled(level, self.distance, self.reduction, share) for level in known]
 
-    def _fit_positions(self, known: Sequence[LevelStatistics]) -> list[LinearDistance]:
+    def _fit_positions(self, known: Sequence[LevelStatistics]) -> dict[int, LinearDistance]:
         share = self.variance_threshold or 0.0
-        return [
-            fit_positions(level, self.distance, self.reduction, share, own_means=self.position_means)
-            for level in known
-        ]
+        return {
+            number: fit_positions(level, self.distance, self.reduction, share, own_means=self.position_means)
+            for number, level in zip(self.levels, known, strict=True)
+            if level.keeps_positions
+        }
 
     # Section III-C: distances, and the sum predictor, their mean over the levels
 
@@ -318,19 +348,23 @@ class Gaussian(Detector):
     def _maps(self, features: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
         """Return the anomaly maps (levels, n, *size), or of all levels together (1, n, *size)."""
         maps = []
-        for level, model in zip(features, self.map_models_, strict=True):
-            distances = model.on_grid_of(level)(level.permute(0, 2, 3, 1))  # (n, h, w)
-            maps.append(smooth_maps(distances, size))
+        for level, features_of_level in zip(self.levels, features, strict=True):
+            if model := self.map_models_.get(level):
+                rows = features_of_level.permute(0, 2, 3, 1)  # (n, h, w, d)
+                maps.append(smooth_maps(model.on_grid_of(features_of_level)(rows), size))
         stacked = torch.stack(maps)
         return stacked if self.level_maps else stacked.mean(dim=0, keepdim=True)
 
     def _scores(self, by_level: torch.Tensor, level_maps: torch.Tensor | None) -> Scores:
-        """Return the scores of distances (levels, n) and maps (levels or 1, n, h, w)."""
-        maps = None if level_maps is None else level_maps.mean(dim=0).numpy()
-        own = level_maps.numpy() if level_maps is not None and self.level_maps else [None] * len(self.levels)
+        """Return the scores of distances (levels, n) and maps (levels with maps or 1, n, h, w)."""
+        own: dict[int, np.ndarray] = {}
+        maps = None
+        if level_maps is not None:
+            maps = level_maps.mean(dim=0).numpy()
+            own = dict(zip(self.map_models_, level_maps.numpy(), strict=True)) if self.level_maps else {}
         parts = {
-            f"level_{level}": Scores(distances.float().numpy(), own_maps)
-            for level, distances, own_maps in zip(self.levels, by_level, own, strict=True)
+            f"level_{level}": Scores(distances.float().numpy(), own.get(level))
+            for level, distances in zip(self.levels, by_level, strict=True)
         }
         return Scores(by_level.mean(dim=0).float().numpy(), maps, parts)
 

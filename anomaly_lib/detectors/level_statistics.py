@@ -106,14 +106,13 @@ class GaussianStatistics:
     """What `Gaussian.collect` learns of some images: each level's statistics of what will be fitted on.
 
     And the pooled features of what will be held out. Without a `fold` both are kept of every fold, so that
-    any four can be fitted on.
+    any four can be fitted on. `positions` says which levels make maps; for `rows` see `LevelStatistics`.
     """
 
-    def __init__(self, levels: int, fold: int | None, *, rows: bool, positions: bool) -> None:
-        self._fold = fold
-        self._rows, self._positions = rows, positions
+    def __init__(self, fold: int | None, *, positions: Sequence[bool], rows: bool) -> None:
+        self._fold, self._rows, self._positions = fold, rows, tuple(positions)
         # With a fold: all images but the fold's are one portion. Without: each fold is one.
-        self._portions = [self._empty(levels) for _ in range(FOLDS if fold is None else 1)]
+        self._portions = [self._empty(self._positions) for _ in range(FOLDS if fold is None else 1)]
         self._held_out: list[list[list[torch.Tensor]]] = [[] for _ in range(FOLDS)]
 
     def add(self, features: Sequence[torch.Tensor], folds: torch.Tensor) -> None:
@@ -144,7 +143,8 @@ class GaussianStatistics:
         """Return the statistics of the levels to fit on; or, to score fold `without`, of the other folds."""
         if len(self._portions) == 1:
             return self._portions[0]
-        merged = self._empty(len(self._portions[0]), positions=without is None)
+        # What is fitted on to score a fold gives no maps.
+        merged = self._empty(self._positions if without is None else [False] * len(self._positions))
         for number, portion in enumerate(self._portions):
             if number != without:
                 for level, other in zip(merged, portion, strict=True):
@@ -157,9 +157,8 @@ class GaussianStatistics:
             if batches:
                 yield fold, [torch.cat(level) for level in zip(*batches, strict=True)]
 
-    def _empty(self, levels: int, *, positions: bool = True) -> list[LevelStatistics]:
-        positions = positions and self._positions
-        return [LevelStatistics(rows=self._rows, positions=positions) for _ in range(levels)]
+    def _empty(self, positions: Sequence[bool]) -> list[LevelStatistics]:
+        return [LevelStatistics(rows=self._rows, positions=kept) for kept in positions]
 
 
 def folds_of(images: int, fold: int | None) -> np.ndarray:

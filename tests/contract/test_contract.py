@@ -34,8 +34,14 @@ def gaussian(weights: str, **options: Any) -> Detector:
     return Gaussian("test_resnet", weights=weights, transform=SMALL, **options)
 
 
-def gaussian_pca(weights: str, **options: Any) -> Detector:
-    options = {"reduction": "pca", "variance_threshold": 0.9, "fold": None, "level_maps": True, **options}
+def gaussian_all(weights: str, **options: Any) -> Detector:
+    return Gaussian(
+        "test_resnet", weights=weights, fold=None, position_means=False, transform=SMALL, **options
+    )
+
+
+def gaussian_sed(weights: str, **options: Any) -> Detector:
+    options = {"distance": "sed", "level_maps": True, **options}
     return Gaussian("test_resnet", (2, 3), weights=weights, transform=SMALL, **options)
 
 
@@ -48,7 +54,8 @@ MAKERS: dict[str, Callable[..., Detector]] = {
     "patch_core": patch_core,
     "ensemble": ensemble,
     "gaussian": gaussian,
-    "gaussian, PCA": gaussian_pca,
+    "gaussian on all images": gaussian_all,
+    "gaussian, SED": gaussian_sed,
     "gaussian, one-class SVM": gaussian_svm,
 }
 
