@@ -50,7 +50,7 @@ def get_train_args(
     categories: Sequence[str],
     backbone: str = "tf_efficientnet_lite0",
     patchsize: int = 3,
-    image_size: int = 224,
+    image_size: int | None = None,
     resize: int | None = None,
     sampler_percentage: float = 0.1,
     target_embed_dimension: int = 1024,
@@ -58,7 +58,9 @@ def get_train_args(
     *,
     method: str = "patch_core",
     data_path: str | Path | None = None,
-    layers: Sequence[str] = (),
+    layers: Sequence[str | int] = (),
+    contamination: float = 0.0,
+    options: Sequence[str] = (),
 ) -> list[str]:
     """Return the argument list of ``anomaly train`` for one experiment.
 
@@ -70,24 +72,35 @@ def get_train_args(
     categories
         Categories of the data set, one model each.
     backbone, layers
-        A timm model and names of its layers; without layers its default ones.
+        A timm model and names of its layers; without layers its default ones. Of ``gaussian``, the numbers of
+        its levels; without, all.
     image_size, resize
         Side of the centre crop, and the length that the image's shorter side is resized to before, in pixels.
-        Without `resize` the crop is always 7/8 of it: 224 of 256, 280 of 320.
+        Without `resize` the crop is always 7/8 of it: 224, the default, of 256, and 280 of 320. ``gaussian``
+        has one size, of the whole image, by default that which the backbone was made for.
     sampler_percentage
         Share of the patches to keep in the memory bank, or, above 1, their number.
     method
-        The detector's word on the command line; only ``patch_core`` has the options above.
+        The detector's word on the command line, ``patch_core`` or ``gaussian``; only ``patch_core`` has the
+        sampler, the dimension, the patch size and the neighbours.
     data_path
         Root of the data set; by default `data_folder()`.
+    contamination
+        Share of the anomalous test images that are trained on instead, as if they were good.
+    options
+        Further words for the detector, such as ``("--npca", "--variance_threshold", "0.99")``.
     """
+    if method == "patch_core":
+        image_size = image_size or 224
+        resize = resize or round(image_size * 8 / 7)
     detectors = {
         "patch_core": [
-            *("patch_core", "-b", backbone, *_each("-le", layers)),
+            *("patch_core", "-b", backbone, *_each("-le", map(str, layers))),
             *("--pretrain_embed_dimension", "1024", "--target_embed_dimension", str(target_embed_dimension)),
             *("--anomaly_scorer_num_nn", str(anomaly_scorer_num_nn), "--patchsize", str(patchsize)),
-            *("sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"),
+            *(*options, "sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"),
         ],
+        "gaussian": ["gaussian", "-a", backbone, *_each("--extract_blocks", map(str, layers)), *options],
     }
     if method not in detectors:
         raise ValueError(f"unknown method {method!r}: use one of {', '.join(detectors)}")
@@ -95,7 +108,7 @@ def get_train_args(
         *("command", "--seed", "0", "--save_patchcore_model"),
         *("--log_group", exp_name, "--log_project", dst_folders[1], str(dst_folders[0])),
         *detectors[method],
-        *_dataset_args(categories, resize or round(image_size * 8 / 7), image_size, data_path),
+        *_dataset_args(categories, resize, image_size, data_path, contamination),
     ]
 
 
@@ -129,14 +142,19 @@ def get_evaluate_args(
 
 
 def _dataset_args(
-    categories: Sequence[str], resize: int | None, image_size: int | None, data_path: str | Path | None
+    categories: Sequence[str],
+    resize: int | None,
+    image_size: int | None,
+    data_path: str | Path | None,
+    contamination: float = 0.0,
 ) -> list[str]:
     if isinstance(categories, str):
         raise TypeError(f"categories is the string {categories!r}: give a tuple, ({categories!r},)")
     resize_args = () if resize is None else ("--resize", str(resize))
     size_args = () if image_size is None else ("--imagesize", str(image_size))
+    contamination_args = ("--contamination", str(contamination)) if contamination else ()
     path = str(data_path or data_folder())
-    return ["dataset", *resize_args, *size_args, *_each("-d", categories), "mvtec", path]
+    return ["dataset", *resize_args, *size_args, *contamination_args, *_each("-d", categories), "mvtec", path]
 
 
 def _each(option: str, values: Sequence[str] | Iterator[str]) -> list[str]:

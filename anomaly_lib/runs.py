@@ -4,6 +4,7 @@ A run of `train` is ``RESULTS/<log_project>/<log_group>``, one of `evaluate` is 
 ``_1`` ... appended when that exists. In it::
 
     results.csv                             a row for each category and their mean
+    sigma.csv                               what the detector tells besides, of Gaussian
     run.json                                arguments, seed, versions, seconds, peak memory
     predictions/<dataset>_<category>.npz    scores and maps of every test image
     models/<dataset>_<category>/            the fitted models, when asked for
@@ -65,7 +66,9 @@ class DataChoice:
     """Which images a run works on, and how they are brought to size.
 
     `name` is the prefix of rows and files; no `categories` means all that are found; `resize` and `imagesize`
-    override the detector's own transform; `train_share` of the training images are used.
+    override the detector's own transform; `train_share` of the training images are used. `contamination` is
+    the share of the anomalous test images that are trained on as if they were good, drawn by `seed`; they are
+    not tested on, in evaluations neither.
     """
 
     root: Path
@@ -75,13 +78,16 @@ class DataChoice:
     imagesize: int | None = None
     batch_size: int = 8
     train_share: float = 1.0
+    contamination: float = 0.0
+    seed: int = 0
 
     def read(self) -> list[Category]:
         """Return the categories, each checked before any work begins."""
         names = self.categories or find_categories(self.root)
         if not names:
             raise DataError(f"no category in {self.root}: it holds no folder with train/good")
-        return [read_category(self.root, name) for name in names]
+        categories = [_shortened(read_category(self.root, name), self.train_share) for name in names]
+        return [contaminated(category, self.contamination, self.seed) for category in categories]
 
     def row(self, category: Category) -> str:
         """Return the name of the category's row and files."""
@@ -107,6 +113,7 @@ class Run:
     saving: Saving
     results: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    tables: dict[str, dict[str, pd.DataFrame]] = field(default_factory=dict)
 
     @contextmanager
     def timed(self, row: str, stage: str) -> Iterator[None]:
@@ -119,6 +126,9 @@ class Run:
         """Write results.csv and run.json as they are now, so that an interrupted run keeps what it has."""
         with new_file(self.folder / "results.csv") as file:
             self.table().to_csv(file, index_label="Row Names")
+        for name, tables in self.tables.items():
+            with new_file(self.folder / f"{name}.csv") as file:
+                pd.concat(tables, names=["Row Names"]).droplevel(1).to_csv(file)
         document = {
             "arguments": list(self.arguments),
             "seed": self.seed,
@@ -156,7 +166,7 @@ def train(
     AnomalyError
         When something in the data or the options is wrong; before any work begins where it can be known.
     """
-    categories = [_shortened(category, data.train_share) for category in data.read()]
+    categories = data.read()
     # Wrong options are found out here, before the folder is made.
     make_detector().transform.override(data.resize, data.imagesize)
     run = Run(new_run_folder(results / log_project / log_group), seed, arguments, saving)
@@ -291,6 +301,8 @@ def _evaluate_category(
     with run.timed(row, "measure"):
         masks = category.masks(detector.transform)
         run.results[row] = measure(scores, masks, category, detector.threshold_)
+        for name, table in detector.tables(scores, category.labels).items():
+            run.tables.setdefault(name, {})[row] = table
         predictions = _predictions(scores, masks, category, detector.threshold_)
     with run.timed(row, "save"):
         predictions.save(run.folder / "predictions" / f"{row}.npz")
@@ -329,6 +341,22 @@ def _save_segmentation_images(folder: Path, predictions: Predictions, transform:
         # The official name: the last four parts of the path, joined.
         file = folder / ("_".join((*Path(name).parts[-4:-1], Path(name).stem)) + ".png")
         save_segmentation_image(file, picture, mask, predictions.pixelwise_pred[i], colours)
+
+
+def contaminated(category: Category, share: float, seed: int) -> Category:
+    """Return the category with a share of its anomalous test images among those to train on instead.
+
+    Of the same seed, a larger share contains the smaller ones.
+    """
+    if not 0 <= share < 1:
+        raise ParameterError(f"contamination is {share}: give a share in [0, 1)")
+    defects = np.flatnonzero(category.labels)
+    moved = set(np.random.default_rng(seed).permutation(defects)[: round(share * len(defects))])
+    if share and not moved:
+        log.warning("%s has too few defects for a contamination of %g: none is moved", category.name, share)
+    wrong = tuple(category.test[i].path for i in sorted(moved))
+    kept = tuple(image for i, image in enumerate(category.test) if i not in moved)
+    return replace(category, train=category.train + wrong, test=kept)
 
 
 def _shortened(category: Category, share: float) -> Category:

@@ -33,6 +33,8 @@ OFFICIAL = [
     "vit_small", "vit_base", "vit_large", "vit_r50", "vit_deit_base", "vit_deit_distilled",
     "vit_swin_base", "vit_swin_large", "efficientnet_b7", "efficientnet_b5", "efficientnet_b3",
     "efficientnet_b1", "efficientnetv2_m", "efficientnetv2_l", "efficientnet_b3a",
+    # Gaussian-AD's
+    "resnet18", "resnet34", *(f"efficientnet-b{i}" for i in range(8)),
 ]
 # fmt: on
 

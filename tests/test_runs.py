@@ -409,3 +409,28 @@ def test_segmentation_images_have_the_official_names_and_show_image_truth_and_ma
     with Image.open(folder / "ring_test_spot_000.png") as picture:
         assert picture.width >= 3 * 48
         assert picture.height >= 48
+
+
+# --- Contamination ---
+
+
+def test_contamination_moves_defects_from_test_to_training(write_category: Any, tmp_path: Path) -> None:
+    write_category(tmp_path, "lid", train=4, good=3, defects={"blot": 6, "spot": 4})
+    pure = read_category(tmp_path, "lid")
+    moved = {}
+    for share in (0.2, 0.5):
+        [category] = DataChoice(tmp_path, contamination=share, seed=1).read()
+        moved[share] = set(category.train) - set(pure.train)
+        assert len(moved[share]) == 10 * share
+        assert moved[share] <= {image.path for image in pure.test if image.anomalous}
+        assert set(pure.test) - set(category.test) == {i for i in pure.test if i.path in moved[share]}
+        assert category.labels.sum() == 10 - 10 * share
+    assert moved[0.2] < moved[0.5]
+    [other] = DataChoice(tmp_path, contamination=0.5, seed=2).read()
+    assert set(other.train) - set(pure.train) != moved[0.5]
+
+
+def test_no_contamination_changes_nothing_and_more_than_all_is_refused(small_data: Path) -> None:
+    assert DataChoice(small_data, ("disc",)).read() == [read_category(small_data, "disc")]
+    with pytest.raises(ParameterError, match="contamination is 1"):
+        DataChoice(small_data, contamination=1.0).read()

@@ -33,6 +33,31 @@ class UserError(click.ClickException):
     exit_code = 2
 
 
+class Integers(click.ParamType[list[int]]):
+    """Whole numbers in one word: 0,1,2."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        """Return the numbers."""
+        if isinstance(value, list):
+            return value
+        try:
+            return [int(number) for number in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is no list of whole numbers: give one like 0,1,2", param, ctx)
+
+
+class Words(click.ParamType[list[str]]):
+    """Words in one: flip,noise."""
+
+    name = "words"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Return the words."""
+        return value if isinstance(value, list) else [word.strip() for word in str(value).split(",")]
+
+
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
     """Turn the library's errors into one printed sentence and exit status 2."""
@@ -130,6 +155,13 @@ def dataset_options(command: Command) -> Command:
             "--imagesize", type=click.IntRange(1), help="Side of the square cut from it, in pixels."
         ),
         click.option("--batch_size", type=click.IntRange(1), default=8, show_default=True),
+        click.option(
+            "--contamination",
+            type=click.FloatRange(0, 1, max_open=True),
+            default=0.0,
+            show_default=True,
+            help="Share of the anomalous test images that are trained on instead, as if they were good.",
+        ),
         click.option("--num_workers", type=int, help="No effect: images are decoded on all cores."),
         click.option("--augment", is_flag=True, help="No effect, as in the official code."),
         click.argument("name", type=click.Choice(["mvtec"])),

@@ -85,7 +85,7 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
                 partial(load_detector, path, device=device, weights=loader["weights"])
                 for path in loader["model_paths"]
             ],
-            data_choice(given["dataset"]),
+            data_choice(given["dataset"], options["seed"]),
             seed=options["seed"],
             saving=Saving(False, options["save_segmentation_images"], options["tensorboard"]),
             arguments=sys.argv[1:],

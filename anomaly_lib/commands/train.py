@@ -16,6 +16,7 @@ from anomaly_lib.commands.common import (
     run_options,
     warn_of_no_effect,
 )
+from anomaly_lib.commands.train_gaussian import gaussian
 from anomaly_lib.commands.train_patch_core import patch_core, sampler
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def main(**options: Any) -> None:
     """
 
 
-for word in (patch_core, sampler):
+_DETECTORS = (patch_core, gaussian)
+
+for word in (*_DETECTORS, sampler):
     main.add_command(word)
 
 
@@ -61,7 +64,9 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
     if "dataset" not in given:
         raise click.UsageError("which images? Add: dataset -d CATEGORY mvtec DATA_PATH")
     if [word for word, _ in words].count("detector") != 1:
-        raise click.UsageError("which detector? Give one of: patch_core")
+        raise click.UsageError(
+            f"which detector? Give one of: {', '.join(str(one.name) for one in _DETECTORS)}"
+        )
     with messages_on_stderr(), progress_bars() as progress:
         from anomaly_lib.runs import Saving, train
 
@@ -69,7 +74,7 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
         run = train(
             results_path,
             given["detector"](given, options["seed"], device),
-            data_choice(given["dataset"]),
+            data_choice(given["dataset"], options["seed"]),
             log_project=options["log_project"],
             log_group=options["log_group"],
             seed=options["seed"],
@@ -80,8 +85,8 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
     print_results(run.table(), run.folder)
 
 
-def data_choice(options: dict[str, Any]) -> "DataChoice":
-    """Return the choice of data that the word ``dataset`` makes."""
+def data_choice(options: dict[str, Any], seed: int) -> "DataChoice":
+    """Return the choice of data that the word ``dataset`` makes; `seed` draws the contamination."""
     from anomaly_lib.runs import DataChoice
 
     warn_of_no_effect(options["ctx"], ("num_workers", "augment"))
@@ -93,4 +98,6 @@ def data_choice(options: dict[str, Any]) -> "DataChoice":
         imagesize=options["imagesize"],
         batch_size=options["batch_size"],
         train_share=options.get("train_val_split", 1.0),
+        contamination=options["contamination"],
+        seed=seed,
     )

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from anomaly_lib.errors import AnomalyError, DataError
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.thresholds import conformal_threshold
 from anomaly_lib.transforms import Transform
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Images(Protocol):
@@ -115,6 +118,13 @@ class Detector(ABC):
     @abstractmethod
     def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
         """Return the model saved in `folder`; scores are the same to the bit on the same machine."""
+
+    def tables(self, scores: Scores, labels: np.ndarray) -> "dict[str, pd.DataFrame]":
+        """Return what else there is to say of scored images with `labels` (n,), by name: by default nothing.
+
+        A run writes each as a file of that name.
+        """
+        return {}
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "threshold_"):

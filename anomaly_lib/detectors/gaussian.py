@@ -6,12 +6,14 @@ in Pretrained Deep Features", IEEE TIM 2021. The image scores follow the authors
 threshold from held-out images, are ours.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 
 from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, level_layers, native_size
@@ -253,6 +255,25 @@ class Gaussian(Detector):
             [[chi_square_threshold(model.dimensions, sigma) for sigma in sigmas] for model in self.models_]
         )
 
+    def tables(self, scores: Scores, labels: np.ndarray) -> dict[str, pd.DataFrame]:
+        """Return the table ``sigma``: hits and false alarms of each level at 1 to 8 sigma."""
+        if self.distance != "mahalanobis":
+            return {}
+        rows = [
+            {
+                "level": level,
+                "sigma": sigma,
+                "threshold": threshold,
+                "true_positive_rate": _share(part.image[labels] >= threshold),
+                "false_positive_rate": _share(part.image[~labels] >= threshold),
+            }
+            for level, part, thresholds in zip(
+                self.levels, scores.parts.values(), self.sigma_thresholds(), strict=True
+            )
+            for sigma, threshold in enumerate(thresholds, start=1)
+        ]
+        return {"sigma": pd.DataFrame(rows)}
+
     def _check_parameters(self) -> None:
         for name, choices in (("distance", get_args(Distance)), ("reduction", get_args(Reduction))):
             if getattr(self, name) not in choices:
@@ -380,6 +401,10 @@ class Gaussian(Detector):
                     continue
                 models = self._fit_pooled(known)
             yield self._distances(pooled, models).mean(dim=0).float().cpu().numpy()
+
+
+def _share(true: np.ndarray) -> float:
+    return float(true.mean()) if len(true) else math.nan
 
 
 def _fields(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
