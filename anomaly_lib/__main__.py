@@ -5,6 +5,7 @@ import click
 from anomaly_lib.commands.data import main as data
 from anomaly_lib.commands.demo import main as demo
 from anomaly_lib.commands.evaluate import main as evaluate
+from anomaly_lib.commands.tables import main as tables
 from anomaly_lib.commands.train import main as train
 
 
@@ -14,7 +15,7 @@ def main() -> None:
     """Industrial visual anomaly detection."""
 
 
-for command in (train, evaluate, data, demo):
+for command in (train, evaluate, tables, data, demo):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_lib import Detector, Scores, Transform, load_predictions, load_results, metrics
+from anomaly_lib import Detector, Scores, Transform, load_predictions, load_results, metrics, read_category
 from anomaly_lib.detectors.base import Images, checked_batches
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.progress import Progress, silent, track

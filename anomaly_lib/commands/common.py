@@ -58,6 +58,11 @@ class Words(click.ParamType[list[str]]):
         return value if isinstance(value, list) else [word.strip() for word in str(value).split(",")]
 
 
+def flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return the items of the lists that a repeated option of `Integers` or `Words` was given."""
+    return [item for items in lists for item in items]
+
+
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
     """Turn the library's errors into one printed sentence and exit status 2."""

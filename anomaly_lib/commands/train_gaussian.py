@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import Integers, MakeMaker, Maker, Words, log
+from anomaly_lib.commands.common import Integers, MakeMaker, Maker, Words, flat, log
 
 if TYPE_CHECKING:
     from anomaly_lib.detectors import Detector
@@ -69,7 +69,7 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
         "distance": _the_one(options, _DISTANCES) or "mahalanobis",
         "reduction": _the_one(options, ("pca", "npca")) or "none",
         "fold": None if options["fold"] == "all" else int(options["fold"]),
-        "map_levels": _flat(options["map_levels"]),
+        "map_levels": flat(options["map_levels"]),
         "position_means": not options["shared_mean"],
         "seed": seed,
         "device": device,
@@ -80,7 +80,7 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
         parameters[name] = options[name]
 
     def make() -> "Detector":
-        return Gaussian(options["arch"] or DEFAULT_BACKBONE, _flat(options["levels"]), **parameters)
+        return Gaussian(options["arch"] or DEFAULT_BACKBONE, flat(options["levels"]), **parameters)
 
     return make
 
@@ -90,7 +90,7 @@ def _augmentations(options: Mapping[str, Any], dataset: Mapping[str, Any]) -> Se
     from anomaly_lib.datasets import find_categories
     from anomaly_lib.datasets.safe_augmentations import safe_augmentations
 
-    chosen = _flat(options["augmentations"])
+    chosen = flat(options["augmentations"])
     if not options["augment"] or chosen:
         return chosen
     kinds = safe_augmentations(dataset["subdatasets"] or find_categories(dataset["data_path"]))
@@ -103,8 +103,3 @@ def _the_one(options: Mapping[str, Any], flags: Sequence[str]) -> str | None:
     if len(given) > 1:
         raise click.UsageError(f"--{given[0]} and --{given[1]}: give one of them")
     return given[0] if given else None
-
-
-def _flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return the items of the lists that an option was given, each as 0,1,2."""
-    return [item for items in lists for item in items]

@@ -242,6 +242,26 @@ class Gaussian(Detector):
         self.threshold_ = normal_threshold(self.held_out_, self.false_alarm_rate)
         return self
 
+    def features(
+        self,
+        images: Images | torch.Tensor,
+        progress: Progress = silent,
+        *,
+        augment: torch.Generator | None = None,
+    ) -> list[torch.Tensor]:
+        """Return each level's pooled features (n, d), float64 on the CPU; no fit is needed.
+
+        With a generator for `augment`, of images changed at random within the detector's augmentations.
+        """
+        if not hasattr(self, "_backbone"):
+            self._backbone = self._load_backbone()
+        pooled = []
+        total, batches = checked_batches(images)
+        for batch in track(batches, "features", total, progress):
+            changed = batch if augment is None else augmented(batch, self.augment, augment)
+            pooled.append([pool(maps).cpu() for maps in self._backbone(changed)])
+        return [torch.cat(level) for level in zip(*pooled, strict=True)]
+
     def sigma_thresholds(self, sigmas: Sequence[int] = range(1, 9)) -> np.ndarray:
         """Return (levels, sigmas): the Mahalanobis distances that a Gaussian stays below at so many sigma.
 

@@ -53,6 +53,14 @@ class LevelStatistics:
         """The pooled features of every image (n, d), float64; empty when they are not kept."""
         return torch.cat(self._rows) if self._rows else torch.empty(0, dtype=torch.float64)
 
+    @classmethod
+    def of_rows(cls, rows: torch.Tensor) -> "LevelStatistics":
+        """Return the statistics of images with the pooled features `rows` (n, d), without positions."""
+        seen = cls(rows=True, positions=False)
+        seen.pooled.add(rows)
+        seen._rows.append(rows.double())
+        return seen
+
     def add(self, maps: torch.Tensor, pooled: torch.Tensor, chosen: torch.Tensor) -> None:
         """Take in some images of a batch: those at the indices `chosen` (m,).
 

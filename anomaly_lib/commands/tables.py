@@ -1,0 +1,68 @@
+"""``anomaly tables``: the tables of the Gaussian-AD paper on your data."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from anomaly_lib.commands.common import (
+    Integers,
+    Words,
+    errors_as_sentences,
+    flat,
+    messages_on_stderr,
+    progress_bars,
+)
+
+
+@click.command("tables")
+@click.argument("number", type=click.Choice(["1", "2", "3", "4", "7"]))
+@click.argument("results_path", type=click.Path(path_type=Path))
+@click.argument("data_path", type=click.Path(path_type=Path))
+@click.option("-d", "--subdatasets", multiple=True, help="Category; repeat for several. Default: all.")
+@click.option(
+    "--fold", "folds", type=Integers(), multiple=True, help="As 0,1 or repeated. Default: all five."
+)
+@click.option(
+    *("-a", "--arch", "archs"),
+    multiple=True,
+    help="Architecture; repeat for several. Those of the table narrow it, others take their place.",
+)
+@click.option("--augment/--no-augment", default=None, help="Default: as in the paper, for table 4 only.")
+@click.option(
+    "--augmentations",
+    type=Words(),
+    multiple=True,
+    help="For all categories, instead of those known for MVTec AD: flip, rotate90, rotate45, "
+    "background_edge, noise, as flip,noise or repeated.",
+)
+@click.option("--augment_passes", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--imagesize", type=click.IntRange(1), help="Side of the square input. Default: the network's.")
+@click.option("--batch_size", type=click.IntRange(1), default=16, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="For the augmentation.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def main(number: str, results_path: Path, **options: Any) -> None:
+    r"""Make a table of the paper on Gaussian anomaly detection on the data in DATA_PATH.
+
+    \b
+    1  distances: L2, SED, Mahalanobis           4  false and true alarms at 1 to 5 sigma
+    2  EfficientNet-B0 to B7                     7  ResNet-18, 34, 50
+    3  PCA and NPCA
+
+    Written to RESULTS_PATH/tableN.csv; its runs in tableN_runs.csv, from which an interrupted table goes on.
+    """
+    from anomaly_lib.tables import TableChoice, formatted, run_table
+
+    choice = TableChoice(
+        root=options.pop("data_path"),
+        categories=options.pop("subdatasets"),
+        folds=flat(options.pop("folds")) or TableChoice.folds,
+        augmentations=flat(options.pop("augmentations")),
+        **options,
+    )
+    with errors_as_sentences(), messages_on_stderr(), progress_bars() as progress:
+        result = run_table(int(number), results_path, choice, progress)
+    click.echo(formatted(result.numbers).to_string())
+    if result.skipped:
+        click.echo(f"Without weights, left out: {', '.join(result.skipped)}")
+    click.echo(f"Results: {results_path / f'table{number}.csv'}")

@@ -1,0 +1,146 @@
+"""Run a table: each setting on each category and fold.
+
+Each run is a row of ``tableN_runs.csv``, which is written after every category. ``tableN.csv`` has the
+summary.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from anomaly_lib import metrics
+from anomaly_lib.datasets import Category, find_categories, read_category
+from anomaly_lib.detectors import Gaussian
+from anomaly_lib.detectors.level_models import fit_pooled
+from anomaly_lib.detectors.level_statistics import LevelStatistics, folds_of
+from anomaly_lib.errors import DataError, WeightsError
+from anomaly_lib.model_files import new_file
+from anomaly_lib.progress import Progress, silent
+from anomaly_lib.tables.grids import TABLES, Setting, Table, TableChoice, augmentations_of, narrowed
+from anomaly_lib.tables.run_file import KEY, RunFile
+from anomaly_lib.tables.summary import summary
+from anomaly_lib.thresholds import chi_square_threshold
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TableResult:
+    """A finished table: numbers in per cent, and the architectures left out for want of weights."""
+
+    numbers: pd.DataFrame
+    skipped: tuple[str, ...]
+
+
+def run_table(number: int, folder: Path, choice: TableChoice, progress: Progress = silent) -> TableResult:
+    """Run what is not in `folder` yet of a table, write it there, and return the table.
+
+    Raises
+    ------
+    AnomalyError
+        When the data or a choice is wrong, or no architecture of the table has weights.
+    """
+    table = narrowed(TABLES[number], choice)
+    names = list(choice.categories or find_categories(choice.root))
+    categories = [read_category(choice.root, name) for name in names]
+    for category in categories:
+        if not 0 < category.labels.sum() < len(category.labels):
+            raise DataError(f"{category.name} has no good or no defective test images: leave it out with -d")
+        augmentations_of(category.name, table, choice)
+    runs = RunFile(folder / f"table{number}_runs.csv", _options_of(table, choice))
+    skipped: list[WeightsError] = []
+    archs = list(dict.fromkeys(setting.arch for setting in table.settings))
+    detectors = {arch: _detector(arch, table, choice) for arch in archs}
+    for arch, detector in detectors.items():
+        settings = [setting for setting in table.settings if setting.arch == arch]
+        try:
+            for category in categories:
+                wanted = [(s, fold) for s in settings for fold in choice.folds]
+                missing = [one for one in wanted if not runs.has(*one, category.name)]
+                if missing:
+                    runs.add(_measure(detector, category, table, choice, missing, progress))
+        except WeightsError as error:
+            log.warning("%s is left out: %s", arch, error)
+            skipped.append(error)
+    if len(skipped) == len(archs):
+        raise skipped[0]
+    numbers = summary(runs.frame, table, names, choice.folds)
+    with new_file(folder / f"table{number}.csv") as file:
+        numbers.to_csv(file)
+    return TableResult(numbers, tuple(arch for arch in archs if not runs.has_any(arch)))
+
+
+def _options_of(table: Table, choice: TableChoice) -> dict[str, Any]:
+    """Return what must be the same in all runs of a file."""
+    options: dict[str, Any] = {"data": str(choice.root.resolve()), "imagesize": choice.imagesize}
+    options |= {
+        "augment": table.augment,
+        "augmentations": list(choice.augmentations) if table.augment else [],
+    }
+    return options | {"augment_passes": choice.augment_passes if table.augment else 0, "seed": choice.seed}
+
+
+def _detector(arch: str, table: Table, choice: TableChoice) -> Gaussian:
+    detector = Gaussian(
+        arch, table.levels, fold=None, seed=choice.seed, device=choice.device, precision="fp32"
+    )
+    detector.transform = detector.transform.override(None, choice.imagesize)
+    return detector
+
+
+def _measure(
+    detector: Gaussian,
+    category: Category,
+    table: Table,
+    choice: TableChoice,
+    missing: Sequence[tuple[Setting, int]],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Return a row for each missing run of a category; the network sees every image once for all of them."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        progress(f"{detector.backbone}, {category.name}: {stage}", done, total)
+
+    train = category.train_images(detector.transform, choice.batch_size)
+    detector.augment = tuple(augmentations_of(category.name, table, choice))
+    generator = torch.Generator().manual_seed(choice.seed)
+    passes = choice.augment_passes if detector.augment else 1
+    augment = generator if detector.augment else None
+    seen = [detector.features(train, told, augment=augment) for _ in range(passes)]
+    known = [torch.cat(level) for level in zip(*seen, strict=True)]
+    asked = detector.features(category.test_images(detector.transform, choice.batch_size), told)
+    folds = np.tile(folds_of(len(category.train), None), passes)
+    rows = []
+    for setting, fold in missing:
+        fitted = torch.from_numpy(folds != fold)
+        statistics = [LevelStatistics.of_rows(level[fitted]) for level in known]
+        row = dict(zip(KEY, (*setting.key, category.name, str(fold)), strict=True))
+        rows.append(row | dict(_scores(setting, statistics, asked, category.labels, detector.levels, table)))
+    return rows
+
+
+def _scores(
+    setting: Setting,
+    statistics: Sequence[LevelStatistics],
+    asked: Sequence[torch.Tensor],
+    labels: np.ndarray,
+    levels: Sequence[int],
+    table: Table,
+) -> Iterator[tuple[str, float]]:
+    """Yield the AUROC of each level and of their sum, and the rates at sigmas where the table has them."""
+    distances = []
+    for level, known, rows in zip(levels, statistics, asked, strict=True):
+        model = fit_pooled(known, setting.distance, setting.reduction, setting.variance_threshold or 0.0)
+        distances.append(model(rows).numpy())
+        yield f"level_{level}", metrics.auroc(distances[-1], labels)
+        for sigma in table.sigmas:
+            alarms = distances[-1] >= chi_square_threshold(model.dimensions, sigma)
+            yield f"fpr_{sigma}", float(alarms[~labels].mean())
+            yield f"tpr_{sigma}", float(alarms[labels].mean())
+    yield "sum", metrics.auroc(np.mean(distances, axis=0), labels)

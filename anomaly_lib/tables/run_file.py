@@ -1,0 +1,52 @@
+"""The runs of a table on disk, so that an interrupted table goes on where it was."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from anomaly_lib.errors import ParameterError
+from anomaly_lib.model_files import new_file
+from anomaly_lib.tables.grids import Setting
+
+KEY = ["arch", "distance", "reduction", "variance_threshold", "category", "fold"]
+
+
+class RunFile:
+    """The rows of a table's runs, on disk after every addition."""
+
+    def __init__(self, file: Path, options: dict[str, Any]) -> None:
+        self._file = file
+        document = file.with_suffix(".json")
+        if document.is_file() and file.is_file():
+            before = json.loads(document.read_text())
+            changed = [name for name in options if options[name] != before.get(name)]
+            if changed:
+                raise ParameterError(
+                    f"{file} was begun with another {changed[0]} ({before.get(changed[0])}, now "
+                    f"{options[changed[0]]}): choose another folder, or remove the file"
+                )
+            self.frame = pd.read_csv(file, dtype=dict.fromkeys(KEY, str), keep_default_na=False, na_values={})
+            numbers = [name for name in self.frame.columns if name not in KEY]
+            self.frame[numbers] = self.frame[numbers].apply(pd.to_numeric)
+        else:
+            self.frame = pd.DataFrame(columns=KEY)
+        with new_file(document) as unfinished:
+            unfinished.write_text(json.dumps(options, indent=2) + "\n")
+
+    def has(self, setting: Setting, fold: int, category: str) -> bool:
+        """Return whether this run is there."""
+        return bool((self.frame[KEY] == [*setting.key, category, str(fold)]).all(axis=1).any())
+
+    def has_any(self, arch: str) -> bool:
+        """Return whether there is any run of an architecture."""
+        return bool((self.frame["arch"] == arch).any())
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add runs and write the file."""
+        new = pd.DataFrame(rows)
+        self.frame = pd.concat([self.frame, new], ignore_index=True) if len(self.frame) else new
+        with new_file(self._file) as unfinished:
+            self.frame.to_csv(unfinished, index=False)
