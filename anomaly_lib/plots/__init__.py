@@ -8,6 +8,7 @@ none of them open.
 
 from anomaly_lib.plots.curves import plot_metric_against, plot_roc
 from anomaly_lib.plots.examples import map_range, plot_examples, plot_gallery, save_segmentation_image
+from anomaly_lib.plots.levels import plot_level_maps
 from anomaly_lib.plots.scores import plot_confusion, plot_score_distribution, plot_score_histogram
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "plot_confusion",
     "plot_examples",
     "plot_gallery",
+    "plot_level_maps",
     "plot_metric_against",
     "plot_roc",
     "plot_score_distribution",
