@@ -183,13 +183,3 @@ def test_wrong_choices_are_one_sentence(small: Path, tmp_path: Path, write_categ
     write_category(tmp_path / "data", "lid", defects={})
     with pytest.raises(DataError, match="lid has no good or no defective test images"):
         run_table(1, tmp_path / "r", TableChoice(tmp_path / "data"))
-
-
-@pytest.mark.usefixtures("all_cores")
-def test_the_sum_predictor_on_bottle(shared_data: Path, tmp_path: Path) -> None:
-    choice = TableChoice(shared_data / "mvtec_ad", ("bottle",), (0,), (LITE,), device="cpu")
-    result = run_table(3, tmp_path, choice)
-    aurocs = result.numbers.xs("mean", axis=1, level=1)
-    assert (aurocs.loc["level_6"] > 98).all()
-    assert aurocs.loc["sum", f"{LITE} npca 0.99"] > 99
-    assert result.skipped == ()
