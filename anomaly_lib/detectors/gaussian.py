@@ -8,9 +8,8 @@ threshold from held-out images, are ours.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Self, get_args
+from typing import ClassVar, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ import torch
 
 from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, level_layers, native_size
 from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
+from anomaly_lib.detectors.frozen import describe, lasting_weights, remade, require_rate
 from anomaly_lib.detectors.level_models import (
     Distance,
     LevelModel,
@@ -32,10 +32,25 @@ from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.kernels.augment import AUGMENTATIONS, augmented
 from anomaly_lib.kernels.patches import smooth_maps
-from anomaly_lib.model_files import nan_to_none, new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.model_files import new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.progress import Progress, silent, track
 from anomaly_lib.thresholds import chi_square_threshold
 from anomaly_lib.transforms import Transform
+
+# Hyper-parameters that a model file keeps.
+_SAVED = (
+    *(
+        "backbone",
+        "levels",
+        "weights",
+        "distance",
+        "reduction",
+        "variance_threshold",
+        "fold",
+        "position_means",
+    ),
+    *("map_levels", "level_maps", "augment", "augment_passes", "false_alarm_rate", "seed", "precision"),
+)
 
 
 class Gaussian(Detector):
@@ -117,8 +132,7 @@ class Gaussian(Detector):
     ) -> None:
         self.backbone = backbone
         self.levels = tuple(sorted(set(levels))) or tuple(range(len(level_layers(backbone))))
-        # Absolute, so that a saved model finds the file from any directory.
-        self.weights = str(Path(weights).absolute()) if weights not in (None, "random") else weights
+        self.weights = lasting_weights(weights)
         self.distance, self.reduction, self.variance_threshold = distance, reduction, variance_threshold
         self.fold = fold
         self.position_means, self.level_maps = position_means, level_maps
@@ -154,13 +168,7 @@ class Gaussian(Detector):
     def save(self, folder: Path) -> None:
         """Write the Gaussians and the hyper-parameters; the backbone's weights are named, not copied."""
         self._require_fitted()
-        description = {
-            "method": self.method,
-            "parameters": self._parameters(),
-            "transform": asdict(self.transform),
-            "backbone": {"origin": self._backbone.origin, "fingerprint": self._backbone.fingerprint},
-            "threshold": nan_to_none(self.threshold_),
-        }
+        description = describe(self, self._backbone, _SAVED)
         pooled = dict(zip(self.levels, self.models_, strict=True))
         tensors = {
             f"{kind}.{level}.{name}": tensor
@@ -175,10 +183,7 @@ class Gaussian(Detector):
     def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
         """Return the model in `folder`; the backbone's weights are where they were, or in `weights`."""
         description, tensors = read_model(Path(folder))
-        parameters = description["parameters"]
-        if weights is not None:
-            parameters["weights"] = weights
-        model = cls(**parameters, transform=Transform(**description["transform"]), device=device)
+        model = remade(cls, description, device, weights)
         model._backbone = model._load_backbone()
         model._backbone.require_same(description["backbone"], folder)
         on_device = {name: tensor.to(model.device) for name, tensor in tensors.items()}
@@ -324,24 +329,7 @@ class Gaussian(Detector):
                 f"augment is {', '.join(self.augment)} in {self.augment_passes} passes: use some of "
                 f"{', '.join(AUGMENTATIONS)} and at least one pass"
             )
-        if not 0 < self.false_alarm_rate < 1:
-            raise ParameterError(f"false_alarm_rate is {self.false_alarm_rate}: it must be between 0 and 1")
-
-    def _parameters(self) -> dict[str, Any]:
-        names = (
-            *("backbone", "levels", "weights", "distance", "reduction", "variance_threshold", "fold"),
-            *(
-                "position_means",
-                "map_levels",
-                "level_maps",
-                "augment",
-                "augment_passes",
-                "false_alarm_rate",
-                "seed",
-            ),
-            "precision",
-        )
-        return {name: getattr(self, name) for name in names}
+        require_rate("false_alarm_rate", self.false_alarm_rate)
 
     def _load_backbone(self) -> Backbone:
         layers = [level_layers(self.backbone)[level] for level in self.levels]

@@ -7,15 +7,15 @@ ones: squared distances, adaptive means, and no re-weighting of the image score 
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch
 
 from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, require_known
 from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
+from anomaly_lib.detectors.frozen import describe, lasting_weights, remade, require_rate
 from anomaly_lib.detectors.memory_bank import BUFFER, MemoryBankBuilder, PatchFeatures, Select
 from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
@@ -23,7 +23,7 @@ from anomaly_lib.kernels.coreset import greedy_coreset, start_at_all, start_at_s
 from anomaly_lib.kernels.leave_one_out import leave_one_out
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
-from anomaly_lib.model_files import nan_to_none, new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.model_files import new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.progress import Progress, silent, track
 from anomaly_lib.transforms import Transform
 
@@ -36,6 +36,20 @@ ROUGH = 32
 THRESHOLD_IMAGES = 500
 
 TRANSFORM = Transform(resize=256, crop=224)
+
+# Hyper-parameters that a model file keeps.
+_SAVED = (
+    *(
+        "backbone",
+        "weights",
+        "pretrain_embed_dimension",
+        "target_embed_dimension",
+        "patchsize",
+        "sampler",
+        "coreset",
+    ),
+    *("buffer", "num_nn", "reweight", "false_alarm_rate", "official_batch_norm", "seed", "precision"),
+)
 
 
 class PatchCore(Detector):
@@ -111,8 +125,7 @@ class PatchCore(Detector):
     ) -> None:
         require_known(backbone)
         self.backbone, self.layers = backbone, tuple(layers)
-        # Absolute, so that a saved model finds the file from any directory.
-        self.weights = str(Path(weights).absolute()) if weights not in (None, "random") else weights
+        self.weights = lasting_weights(weights)
         self.pretrain_embed_dimension = pretrain_embed_dimension
         self.target_embed_dimension = target_embed_dimension
         self.patchsize = patchsize
@@ -179,13 +192,7 @@ class PatchCore(Detector):
     def save(self, folder: Path) -> None:
         """Write the memory bank and the hyper-parameters; the backbone's weights are named, not copied."""
         self._require_fitted()
-        description = {
-            "method": self.method,
-            "parameters": self._parameters(),
-            "transform": asdict(self.transform),
-            "backbone": {"origin": self._backbone.origin, "fingerprint": self._backbone.fingerprint},
-            "threshold": nan_to_none(self.threshold_),
-        }
+        description = describe(self, self._backbone, _SAVED, layers=list(self._backbone.layers))
         with new_folder(Path(folder)) as unfinished:
             write_model(unfinished, description, {"memory_bank": self.memory_bank_})
 
@@ -193,10 +200,7 @@ class PatchCore(Detector):
     def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
         """Return the model in `folder`; the backbone's weights are where they were, or in `weights`."""
         description, tensors = read_model(Path(folder))
-        parameters = description["parameters"]
-        if weights is not None:
-            parameters["weights"] = weights
-        model = cls(**parameters, transform=Transform(**description["transform"]), device=device)
+        model = remade(cls, description, device, weights)
         model.restore(tensors["memory_bank"], none_to_nan(description["threshold"]))
         model._backbone.require_same(description["backbone"], folder)
         return model
@@ -244,25 +248,7 @@ class PatchCore(Detector):
                 raise ParameterError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.reweight < 0 or self.reweight == 1:
             raise ParameterError(f"reweight is {self.reweight}: give at least 2 neighbours, or 0 for none")
-        if not 0 < self.false_alarm_rate < 1:
-            raise ParameterError(f"false_alarm_rate is {self.false_alarm_rate}: it must be between 0 and 1")
-
-    def _parameters(self) -> dict[str, Any]:
-        names = (
-            *("backbone", "weights", "pretrain_embed_dimension", "target_embed_dimension", "patchsize"),
-            *(
-                "sampler",
-                "coreset",
-                "buffer",
-                "num_nn",
-                "reweight",
-                "false_alarm_rate",
-                "official_batch_norm",
-                "seed",
-                "precision",
-            ),
-        )
-        return {"layers": list(self._backbone.layers), **{name: getattr(self, name) for name in names}}
+        require_rate("false_alarm_rate", self.false_alarm_rate)
 
     def _load_backbone(self) -> Backbone:
         backbone = Backbone(
