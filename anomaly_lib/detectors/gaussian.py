@@ -303,16 +303,7 @@ class Gaussian(Detector):
         for name, choices in (("distance", get_args(Distance)), ("reduction", get_args(Reduction))):
             if getattr(self, name) not in choices:
                 raise ParameterError(f"{name} is {getattr(self, name)!r}: use one of {', '.join(choices)}")
-        available = len(level_layers(self.backbone))
-        if not 0 <= self.levels[0] <= self.levels[-1] < available:
-            raise ParameterError(
-                f"levels {', '.join(map(str, self.levels))} of {self.backbone}: it has 0 to {available - 1}"
-            )
-        if not set(self.map_levels) <= set(self.levels):
-            raise ParameterError(
-                f"map_levels are {', '.join(map(str, self.map_levels))}: they must be among the levels, "
-                f"{', '.join(map(str, self.levels))}"
-            )
+        self._check_levels()
         if (self.reduction == "none") != (self.variance_threshold is None):
             raise ParameterError(
                 "variance_threshold goes with reduction pca or npca, and they with it: give both or none"
@@ -330,6 +321,18 @@ class Gaussian(Detector):
                 f"{', '.join(AUGMENTATIONS)} and at least one pass"
             )
         require_rate("false_alarm_rate", self.false_alarm_rate)
+
+    def _check_levels(self) -> None:
+        available = len(level_layers(self.backbone))
+        if not 0 <= self.levels[0] <= self.levels[-1] < available:
+            raise ParameterError(
+                f"levels {', '.join(map(str, self.levels))} of {self.backbone}: it has 0 to {available - 1}"
+            )
+        if not set(self.map_levels) <= set(self.levels):
+            raise ParameterError(
+                f"map_levels are {', '.join(map(str, self.map_levels))}: they must be among the levels, "
+                f"{', '.join(map(str, self.levels))}"
+            )
 
     def _load_backbone(self) -> Backbone:
         layers = [level_layers(self.backbone)[level] for level in self.levels]

@@ -47,16 +47,11 @@ def run_table(number: int, folder: Path, choice: TableChoice, progress: Progress
         When the data or a choice is wrong, or no architecture of the table has weights.
     """
     table = narrowed(TABLES[number], choice)
-    names = list(choice.categories or find_categories(choice.root))
-    categories = [read_category(choice.root, name) for name in names]
-    for category in categories:
-        if not 0 < category.labels.sum() < len(category.labels):
-            raise DataError(f"{category.name} has no good or no defective test images: leave it out with -d")
-        augmentations_of(category.name, table, choice)
-    runs = RunFile(folder / f"table{number}_runs.csv", _options_of(table, choice))
-    skipped: list[WeightsError] = []
+    categories = _read(table, choice)
     archs = list(dict.fromkeys(setting.arch for setting in table.settings))
     detectors = {arch: _detector(arch, table, choice) for arch in archs}
+    runs = RunFile(folder / f"table{number}_runs.csv", _options_of(table, choice))
+    skipped: list[WeightsError] = []
     for arch, detector in detectors.items():
         settings = [setting for setting in table.settings if setting.arch == arch]
         try:
@@ -70,10 +65,23 @@ def run_table(number: int, folder: Path, choice: TableChoice, progress: Progress
             skipped.append(error)
     if len(skipped) == len(archs):
         raise skipped[0]
-    numbers = summary(runs.frame, table, names, choice.folds)
+    numbers = summary(runs.frame, table, [category.name for category in categories], choice.folds)
     with new_file(folder / f"table{number}.csv") as file:
         numbers.to_csv(file)
     return TableResult(numbers, tuple(arch for arch in archs if not runs.has_any(arch)))
+
+
+def _read(table: Table, choice: TableChoice) -> list[Category]:
+    """Return the categories, each checked before any work begins."""
+    names = choice.categories or find_categories(choice.root)
+    if not names:
+        raise DataError(f"no category in {choice.root}: it holds no folder with train/good")
+    categories = [read_category(choice.root, name) for name in names]
+    for category in categories:
+        if not 0 < category.labels.sum() < len(category.labels):
+            raise DataError(f"{category.name} has no good or no defective test images: leave it out with -d")
+        augmentations_of(category.name, table, choice)
+    return categories
 
 
 def _options_of(table: Table, choice: TableChoice) -> dict[str, Any]:

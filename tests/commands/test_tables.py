@@ -179,7 +179,10 @@ def test_wrong_choices_are_one_sentence(small: Path, tmp_path: Path, write_categ
     assert "--fold 7: use 0 to 4" in error_of(run(1, tmp_path, small, "--fold", 7))
     assert "'5' is not one of" in error_of(run(5, tmp_path, small))
     assert "no category 'lid'" in error_of(run(1, tmp_path, small, "-d", "lid"))
+    assert list(tmp_path.iterdir()) == []
     assert "unknown backbone 'nonsense'" in error_of(run(1, tmp_path, small, "-a", "nonsense"))
+    (tmp_path / "empty").mkdir()
+    assert "no category in" in error_of(run(1, tmp_path, tmp_path / "empty"))
     write_category(tmp_path / "data", "lid", defects={})
     with pytest.raises(DataError, match="lid has no good or no defective test images"):
         run_table(1, tmp_path / "r", TableChoice(tmp_path / "data"))
