@@ -147,14 +147,14 @@ def _checked(batch: torch.Tensor) -> torch.Tensor:
     return batch.float()
 
 
-def normal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:
+def normal_threshold(scores: np.ndarray, false_alarm_rate: float, needed: str = "two") -> float:
     """Return `threshold_` for the scores (n,) of normal images that count as not fitted on.
 
     Scores that are not finite (the model had nothing to compare the image with) are left out. Without any
-    other it is nan and a warning says so.
+    other it is nan and a warning says so, and how many images the detector would have `needed`.
     """
     known = scores[np.isfinite(scores)]
     if len(known):
         return conformal_threshold(known, false_alarm_rate)
-    warnings.warn("no threshold: it takes at least two normal images to learn one", stacklevel=3)
+    warnings.warn(f"no threshold: it takes at least {needed} normal images to learn one", stacklevel=3)
     return math.nan

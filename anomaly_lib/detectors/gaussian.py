@@ -244,7 +244,7 @@ class Gaussian(Detector):
         self.models_ = self._fit_pooled(known)
         self.map_models_ = self._fit_positions(known)
         self.held_out_ = np.concatenate([np.zeros(0, np.float32), *self._held_out_scores(seen)])
-        self.threshold_ = normal_threshold(self.held_out_, self.false_alarm_rate)
+        self.threshold_ = normal_threshold(self.held_out_, self.false_alarm_rate, needed="three")
         return self
 
     def features(
