@@ -225,6 +225,13 @@ def test_the_packages_weights_are_the_known_ones() -> None:
     assert backbone.fingerprint == LITE0
 
 
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite1", "tf_efficientnet_lite2"])
+def test_larger_networks_have_their_package_too(name: str) -> None:
+    backbone = Backbone(name)
+    assert backbone.origin == WEIGHT_PACKAGES[name]
+    assert backbone.fingerprint != Backbone(name, weights="random").fingerprint
+
+
 def test_random_weights_are_untrained_and_said_to_be() -> None:
     backbone = Backbone(weights="random")
     assert backbone.origin == "random"

@@ -88,6 +88,19 @@ def test_a_real_small_table_is_printed_and_written(first: tuple[Path, Result]) -
     assert len(runs) == 3 * 2 * 2
 
 
+def test_every_network_with_installed_weights_has_its_column(small: Path, tmp_path: Path) -> None:
+    names = [f"tf_efficientnet_lite{number}" for number in range(3)]
+    archs = [word for name in names for word in ("-a", name)]
+    words = ("-d", "disc", "--fold", 0, "--imagesize", 64, "--device", "cpu")
+    result = run(2, tmp_path, small, *archs, *words)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "table2.csv", header=[0, 1], index_col=0)
+    assert list(dict.fromkeys(table.columns.get_level_values(0))) == names
+    means = table.xs("mean", axis=1, level=1)
+    assert means.notna().all(axis=None)
+    assert (means.loc["sum"] > 60).all()
+
+
 def test_a_run_is_the_detector_s_own_result(first: tuple[Path, Result], small: Path) -> None:
     runs = pd.read_csv(first[0] / "table1_runs.csv")
     runs = runs[(runs["category"] == "ring") & (runs["fold"] == 1)].set_index("distance")
