@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from anomaly_lib.backbones import Backbone
     from anomaly_lib.datasets import ImageFiles, find_categories, read_category
     from anomaly_lib.datasets.sample import generate_sample
-    from anomaly_lib.detectors import Detector, Ensemble, Gaussian, PatchCore, Scores, load_detector
+    from anomaly_lib.detectors import (
+        Detector,
+        Ensemble,
+        Gaussian,
+        PatchCore,
+        PatchSVDD,
+        Scores,
+        load_detector,
+    )
     from anomaly_lib.predictions import Predictions, load_predictions
     from anomaly_lib.runs import load_results
     from anomaly_lib.transforms import Transform
@@ -26,6 +34,7 @@ _WHERE = {
     "Gaussian": "detectors",
     "ImageFiles": "datasets",
     "PatchCore": "detectors",
+    "PatchSVDD": "detectors",
     "Predictions": "predictions",
     "Scores": "detectors",
     "Transform": "transforms",
@@ -45,6 +54,7 @@ __all__ = [
     "Gaussian",
     "ImageFiles",
     "PatchCore",
+    "PatchSVDD",
     "Predictions",
     "Scores",
     "Transform",

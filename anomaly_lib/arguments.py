@@ -77,12 +77,14 @@ def get_train_args(
     image_size, resize
         Side of the centre crop, and the length that the image's shorter side is resized to before, in pixels.
         Without `resize` the crop is always 7/8 of it: 224, the default, of 256, and 280 of 320. ``gaussian``
-        has one size, of the whole image, by default that which the backbone was made for.
+        and ``patch_svdd`` have one size, of the whole image: by default that which the backbone was made for,
+        and 256.
     sampler_percentage
         Share of the patches to keep in the memory bank, or, above 1, their number.
     method
-        The detector's word on the command line, ``patch_core`` or ``gaussian``; only ``patch_core`` has the
-        sampler, the dimension, the patch size and the neighbours.
+        The detector's word on the command line, ``patch_core``, ``gaussian`` or ``patch_svdd``; only
+        ``patch_core`` has the sampler, the dimension, the patch size and the neighbours, and ``patch_svdd``
+        has no backbone.
     data_path
         Root of the data set; by default `data_folder()`.
     contamination
@@ -101,9 +103,13 @@ def get_train_args(
             *(*options, "sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"),
         ],
         "gaussian": ["gaussian", "-a", backbone, *_each("--extract_blocks", map(str, layers)), *options],
+        "patch_svdd": ["patch_svdd", *options],
     }
     if method not in detectors:
         raise ValueError(f"unknown method {method!r}: use one of {', '.join(detectors)}")
+    if method == "patch_core":
+        image_size = image_size or 224
+        resize = resize or round(image_size * 8 / 7)
     return [
         *("command", "--seed", "0", "--save_patchcore_model"),
         *("--log_group", exp_name, "--log_project", dst_folders[1], str(dst_folders[0])),

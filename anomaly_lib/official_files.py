@@ -3,6 +3,8 @@
 PatchCore (amazon-science/patchcore-inspection) keeps a pickled dictionary, ``patchcore_params.pkl``, and a
 faiss index, ``nnscorer_search_index.faiss``; an ensemble has one pair for each member, with the prefixes
 ``Ensemble-1-3_``, ``Ensemble-2-3_``, ``Ensemble-3-3_``.
+
+Patch SVDD (nuclearboy95/Anomaly-Detection-PatchSVDD-PyTorch) keeps the encoder's state dict, ``enchier.pkl``.
 """
 
 import io
@@ -15,6 +17,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 
 from anomaly_lib.errors import ModelFileError
 
@@ -107,3 +110,44 @@ def _read_index(file: Path) -> np.ndarray:
     if not len(rows):
         raise ModelFileError(f"the faiss index {file} is empty: the model was never fitted")
     return rows
+
+
+def _patch_svdd_shapes(d: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weights of an encoder with embeddings of `d` dimensions."""
+    channels = (3, 32, 64, 128, 128, 64, 32, 32, d)
+    deep = {f"enc.conv{i}": (channels[i], channels[i - 1], 3, 3) for i in range(1, 9)}
+    layers = {**deep, "conv1": (128, d, 2, 2), "conv2": (d, 128, 1, 1)}
+    weights: dict[str, tuple[int, ...]] = {f"{layer}.weight": shape for layer, shape in layers.items()}
+    return weights | {f"{layer}.bias": shape[:1] for layer, shape in layers.items()}
+
+
+def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
+    """Return the state dict of the encoder (K = 64) in a file that the official Patch SVDD wrote.
+
+    Raises
+    ------
+    ModelFileError
+        When the file is missing, damaged, holds anything but tensors, or is of another network.
+    """
+    if not file.is_file():
+        raise ModelFileError(f"no encoder {file}: give the file enchier.pkl of an official Patch SVDD")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise almost anything
+        reason = [*str(error).splitlines(), type(error).__name__][0]
+        raise ModelFileError(f"refused to read {file}: {reason}") from None
+    if not isinstance(state, dict) or set(state) != set(_patch_svdd_shapes(1)):
+        raise ModelFileError(
+            f"{file} is no encoder of the official Patch SVDD: it must hold weight and bias of enc.conv1 to "
+            "enc.conv8, conv1 and conv2, and nothing else"
+        )
+    bias = state["enc.conv8.bias"]
+    for name, shape in _patch_svdd_shapes(len(bias) if isinstance(bias, torch.Tensor) else 0).items():
+        if not isinstance(state[name], torch.Tensor):
+            raise ModelFileError(f"{file} is no encoder of the official Patch SVDD: {name} is no tensor")
+        if state[name].shape != shape:
+            raise ModelFileError(
+                f"{file} is no encoder of the official Patch SVDD: {name} is of shape "
+                f"{tuple(state[name].shape)} instead of {shape}"
+            )
+    return {name: value.float() for name, value in state.items()}

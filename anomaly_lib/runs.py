@@ -9,6 +9,7 @@ A run of `train` is ``RESULTS/<log_project>/<log_group>``, one of `evaluate` is 
     predictions/<dataset>_<category>.npz    scores and maps of every test image
     models/<dataset>_<category>/            the fitted models, when asked for
     segmentation_images/<dataset>_<category>/*.png                  likewise
+    training/<dataset>_<category>.csv       losses of every epoch, of methods that train in epochs
 """
 
 import json
@@ -36,6 +37,7 @@ from anomaly_lib.predictions import Predictions
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.tensorboard import write_tensorboard
 from anomaly_lib.thresholds import f1_optimal_threshold
+from anomaly_lib.training_log import TrainingLog
 from anomaly_lib.transforms import Transform
 
 try:
@@ -173,10 +175,7 @@ def train(
     for category in categories:
         detector = make_detector()
         detector.transform = detector.transform.override(data.resize, data.imagesize)
-        with run.timed(data.row(category), "fit"):
-            detector.fit(
-                category.train_images(detector.transform, data.batch_size), _prefixed(category, progress)
-            )
+        _fit(run, detector, category, data, progress)
         if saving.models:
             detector.save(run.folder / "models" / data.row(category))
         _evaluate_category(run, detector, category, data, progress)
@@ -195,6 +194,8 @@ def evaluate(
 ) -> Run:
     """Evaluate saved detectors, one for each category or one for all, and return the run.
 
+    A detector that comes unfitted (an encoder of Patch SVDD without its memory banks) is fitted first.
+
     Raises
     ------
     AnomalyError
@@ -212,7 +213,7 @@ def evaluate(
     for category, load in zip(categories, loaders, strict=True):
         detector = load()
         asked = detector.transform.override(data.resize, data.imagesize)
-        if asked != detector.transform:
+        if asked != detector.transform and detector.fitted:
             log.warning(
                 "the model of %s was fitted at resize %d and image size %d and is evaluated at %d and %d",
                 *(
@@ -224,6 +225,8 @@ def evaluate(
                 ),
             )
             detector.transform = asked
+        if not detector.fitted:
+            _fit(run, detector, category, data, progress)
         _evaluate_category(run, detector, category, data, progress)
     return run
 
@@ -258,7 +261,7 @@ def measure(scores: Scores, masks: np.ndarray, category: Category, threshold: fl
     row["instance_f1_max"] = metrics.f1_max(scores.image, labels)
     row["instance_balanced_accuracy"] = metrics.balanced_accuracy(scores.image, labels, threshold)
     for name, part in scores.parts.items():
-        row[f"instance_auroc_{name}"] = metrics.auroc(part.image, labels)
+        row |= aurocs(part, masks, category, f"_{name}")
     if not (labels.any() and not labels.all()):
         missing = "defects" if not labels.any() else "good images"
         log.warning("%s has no test images of %s: its image metrics are empty", category.name, missing)
@@ -271,10 +274,18 @@ def measure(scores: Scores, masks: np.ndarray, category: Category, threshold: fl
     row["aupro"] = pixels.aupro
     row["pixel_average_precision"] = pixels.average_precision
     row["pixel_f1_max"] = pixels.f1_max
-    for name, part in scores.parts.items():
-        if part.maps is not None:
-            row[f"full_pixel_auroc_{name}"] = metrics.auroc(part.maps[known], masks[known])
     return row
+
+
+def aurocs(scores: Scores, masks: np.ndarray, category: Category, suffix: str = "") -> dict[str, float]:
+    """Return ``instance_auroc``, with maps and masks ``full_pixel_auroc``, and those of the parts."""
+    known = category.has_mask
+    found = {f"instance_auroc{suffix}": metrics.auroc(scores.image, category.labels)}
+    if scores.maps is not None and masks[known].any():
+        found[f"full_pixel_auroc{suffix}"] = metrics.auroc(scores.maps[known], masks[known])
+    for name, part in scores.parts.items():
+        found |= aurocs(part, masks, category, f"_{name}")
+    return found
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:
@@ -283,6 +294,23 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     if not file.is_file():
         raise DataError(f"no results in {folder}: give the folder of a finished run")
     return pd.read_csv(file, index_col="Row Names")
+
+
+def _fit(run: Run, detector: Detector, category: Category, data: DataChoice, progress: Progress) -> None:
+    """Fit the detector on the category; what it tells of its epochs goes into the run's folder."""
+    row = data.row(category)
+
+    def look(now: Detector) -> dict[str, float]:
+        if not category.test:
+            return {}
+        scores = now.score(category.test_images(now.transform, data.batch_size))
+        return aurocs(scores, category.masks(now.transform), category)
+
+    folder = run.folder / "tensorboard" / f"{row}_training" if run.saving.tensorboard else None
+    detector.prepare(row, TrainingLog(run.folder / "training" / f"{row}.csv", look, folder))
+    with run.timed(row, "fit"):
+        images = category.train_images(detector.transform, data.batch_size)
+        detector.fit(images, _prefixed(category, progress))
 
 
 def _evaluate_category(

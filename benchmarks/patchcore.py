@@ -7,36 +7,22 @@ depend on the machine and on what else it does; ratios much less. ``--large`` ad
 fixed number of rows, which takes minutes.
 """
 
-import json
-import multiprocessing
-import platform
-import resource
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
+from measuring import chosen_category, in_a_process_of_its_own, machine, seconds, write_table
 
-from anomaly_lib import PatchCore, generate_sample, read_category, sample_folder, work_folder
+from anomaly_lib import PatchCore
 from anomaly_lib.datasets import Category
 from anomaly_lib.detectors.memory_bank import PROJECTION
 from anomaly_lib.kernels.coreset import greedy_coreset, random_projection, start_at_some
 from anomaly_lib.metrics import auroc
 
-BOTTLE = Path(__file__).resolve().parents[2] / "shared" / "data" / "mvtec_ad"
 PLAIN_SELECTIONS = 200
 COPIES_OF = (1000, 5000)
 FIXED_ROWS = 20_000
-
-
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return how long `work` takes, and its result."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
 
 
 def product_seconds(rows: int, columns: int, depth: int) -> float:
@@ -112,24 +98,12 @@ def benchmark(category: Category, share: float, precision: str) -> dict[str, flo
     }
 
 
-def peak_of_fit_and_score(category: Category, coreset: float, precision: str, queue: Any) -> None:
-    """Fit and score in this process, and put the seconds of fit and the peak memory in MB into `queue`."""
+def fit_and_score(category: Category, coreset: float, precision: str) -> tuple[float, float]:
+    """Fit and score in this process; return the seconds of fit and the image AUROC."""
     model = PatchCore(coreset=coreset, precision=precision)
     fit, _ = seconds(lambda: model.fit(category.train_images(model.transform)))
     scores = model.score(category.test_images(model.transform))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    queue.put((fit, peak, auroc(scores.image, category.labels)))
-
-
-def in_a_process_of_its_own(category: Category, coreset: float, precision: str) -> tuple[float, float, float]:
-    """Return seconds of fit, peak memory in MB and image AUROC, measured in a new process."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=peak_of_fit_and_score, args=(category, coreset, precision, queue))
-    process.start()
-    result: tuple[float, float, float] = queue.get()
-    process.join()
-    return result
+    return fit, auroc(scores.image, category.labels)
 
 
 def repeated(category: Category, images: int) -> Category:
@@ -149,25 +123,17 @@ def main(
     data: Path | None, name: str, share: float, precision: str, large: bool, output: Path | None
 ) -> None:
     """Measure, print and write the table."""
-    if data is None and not (BOTTLE / name).is_dir():
-        data, name = generate_sample(sample_folder()), "gear"
-    category = read_category(data or BOTTLE, name)
-    table: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "category": name}
-    table["threads"] = torch.get_num_threads()
-    _, table["peak_memory_mb"], _ = in_a_process_of_its_own(category, share, precision)
+    category = chosen_category(data, name)
+    table = machine(category)
+    table["peak_memory_mb"], _ = in_a_process_of_its_own(fit_and_score, category, share, precision)
     table |= benchmark(category, share, precision)
     if large:
         for images in COPIES_OF:
-            result = in_a_process_of_its_own(repeated(category, images), FIXED_ROWS, precision)
-            table |= dict(
-                zip((f"fit_{images}_s", f"peak_{images}_mb", f"auroc_{images}"), result, strict=True)
+            peak, (fit, found) = in_a_process_of_its_own(
+                fit_and_score, repeated(category, images), FIXED_ROWS, precision
             )
-    for key, value in table.items():
-        click.echo(f"{key:32} {value:.4g}" if isinstance(value, float) else f"{key:32} {value}")
-    output = output or work_folder() / "benchmarks" / "patchcore.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(table, indent=2) + "\n")
-    click.echo(f"Written to {output}")
+            table |= {f"fit_{images}_s": fit, f"peak_{images}_mb": peak, f"auroc_{images}": found}
+    write_table(table, output, "patchcore.json")
 
 
 if __name__ == "__main__":

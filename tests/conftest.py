@@ -123,6 +123,19 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with an untrained encoder as the official Patch SVDD writes it."""
+    from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        state = HierarchicalEncoder(6).state_dict()
+    file = tmp_path_factory.mktemp("official") / "enchier.pkl"
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+    return file
+
+
+@pytest.fixture(scope="session")
 def normal_images() -> torch.Tensor:
     """Return six pictures of good parts, (6, 3, 64, 64) in [0, 1]."""
     rng = np.random.default_rng(3)

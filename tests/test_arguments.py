@@ -66,6 +66,19 @@ def test_the_resize_follows_the_image_size_as_256_does_224() -> None:
     assert "--resize 320 --imagesize 280" in words
 
 
+def test_patch_svdd_has_a_size_and_options_of_its_own() -> None:
+    words = " ".join(
+        get_train_args(
+            "exp", ("r", "p"), ("a",), method="patch_svdd", data_path="d", options=("--epochs", "2")
+        )
+    )
+    assert words.endswith(" p r patch_svdd --epochs 2 dataset -d a mvtec d")
+    words = " ".join(
+        get_train_args("exp", ("r", "p"), ("a",), method="patch_svdd", data_path="d", image_size=128)
+    )
+    assert words.endswith(" p r patch_svdd dataset --imagesize 128 -d a mvtec d")
+
+
 def test_evaluate_args_keep_the_workshops_positions() -> None:
     arguments = get_evaluate_args("results", ["m/a", Path("m/b")], ("a", "b"), 366, 320, data_path="data")
     assert " ".join(arguments) == (

@@ -89,7 +89,7 @@ def test_results_have_the_official_columns_first_and_the_mean_last(data: DataCho
     run = train(tmp_path, Yellow, replace(data, categories=("ring", "disc")))
     lines = (run.folder / "results.csv").read_text().splitlines()
     assert lines[0].startswith(HEADER)
-    parts = "instance_auroc_same,instance_auroc_opposite,full_pixel_auroc_same"
+    parts = "instance_auroc_same,full_pixel_auroc_same,instance_auroc_opposite"
     assert lines[0] == "Row Names," + ",".join(RESULT_COLUMNS) + "," + parts
     assert [line.split(",")[0] for line in lines[1:]] == ["mvtec_ring", "mvtec_disc", "Mean"]
     table = load_results(run.folder)

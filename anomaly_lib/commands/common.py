@@ -150,6 +150,8 @@ def dataset_options(command: Command) -> Command:
         click.option(
             "-d",
             "--subdatasets",
+            "--obj",
+            "subdatasets",
             multiple=True,
             help="Category; repeat for several. Default: all in DATA_PATH.",
         ),

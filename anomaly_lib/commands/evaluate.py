@@ -9,6 +9,7 @@ import click
 
 from anomaly_lib.commands.common import (
     ChainedGroup,
+    Maker,
     chosen_device,
     dataset_options,
     messages_on_stderr,
@@ -18,6 +19,8 @@ from anomaly_lib.commands.common import (
     warn_of_no_effect,
 )
 from anomaly_lib.commands.train import data_choice
+from anomaly_lib.commands.train_patch_core import sampler
+from anomaly_lib.commands.train_patch_svdd import evaluate_patch_svdd, official_makers
 
 
 @click.command(cls=ChainedGroup, name="evaluate")
@@ -29,6 +32,8 @@ def main(**options: Any) -> None:
     \b
     anomaly evaluate RESULTS_PATH model_loader -p MODEL_FOLDER
         dataset -d cloth mvtec DATA_PATH
+    anomaly evaluate RESULTS_PATH patch_svdd --weights enchier.pkl
+        dataset -d bottle mvtec DATA_PATH
 
     The run is written to RESULTS_PATH, with a number appended when that exists.
     """
@@ -53,6 +58,8 @@ def model_loader(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, 
 
 main.add_command(model_loader)
 main.add_command(model_loader, name="patch_core_loader")
+main.add_command(evaluate_patch_svdd)
+main.add_command(sampler)
 
 
 @main.command("dataset")
@@ -68,23 +75,23 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
     given = dict(words)
     if "dataset" not in given:
         raise click.UsageError("which images? Add: dataset -d CATEGORY mvtec DATA_PATH")
-    if "model_loader" not in given:
-        raise click.UsageError("which models? Add: model_loader -p MODEL_FOLDER")
+    if len({"model_loader", "patch_svdd"} & set(given)) != 1:
+        raise click.UsageError(
+            "which models? Add: model_loader -p MODEL_FOLDER, or: patch_svdd --weights FILE"
+        )
+    if "sampler" in given and "model_loader" in given:
+        raise click.UsageError("sampler: a saved model has its memory bank already; omit the word")
     with messages_on_stderr(), progress_bars() as progress:
-        from anomaly_lib.detectors import load_detector, require_model
         from anomaly_lib.runs import Saving, evaluate
 
-        loader = given["model_loader"]
-        warn_of_no_effect(loader["ctx"], ("faiss_on_gpu", "faiss_num_workers"))
-        for path in loader["model_paths"]:
-            require_model(path)
         device = chosen_device(options["device"], options["gpu"])
+        if "patch_svdd" in given:
+            loaders = official_makers(given["patch_svdd"], given.get("sampler", {}), options["seed"], device)
+        else:
+            loaders = _loaders(given["model_loader"], device)
         run = evaluate(
             results_path,
-            [
-                partial(load_detector, path, device=device, weights=loader["weights"])
-                for path in loader["model_paths"]
-            ],
+            loaders,
             data_choice(given["dataset"], options["seed"]),
             seed=options["seed"],
             saving=Saving(False, options["save_segmentation_images"], options["tensorboard"]),
@@ -92,3 +99,16 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
             progress=progress,
         )
     print_results(run.table(), run.folder)
+
+
+def _loaders(loader: dict[str, Any], device: str) -> list[Maker]:
+    """Return what loads each model that the word ``model_loader`` names, after a look whether it is there."""
+    from anomaly_lib.detectors import load_detector, require_model
+
+    warn_of_no_effect(loader["ctx"], ("faiss_on_gpu", "faiss_num_workers"))
+    for path in loader["model_paths"]:
+        require_model(path)
+    return [
+        partial(load_detector, path, device=device, weights=loader["weights"])
+        for path in loader["model_paths"]
+    ]

@@ -18,6 +18,7 @@ from anomaly_lib.commands.common import (
 )
 from anomaly_lib.commands.train_gaussian import gaussian
 from anomaly_lib.commands.train_patch_core import patch_core, sampler
+from anomaly_lib.commands.train_patch_svdd import patch_svdd
 
 if TYPE_CHECKING:
     from anomaly_lib.runs import DataChoice
@@ -43,7 +44,7 @@ def main(**options: Any) -> None:
     """
 
 
-_DETECTORS = (patch_core, gaussian)
+_DETECTORS = (patch_core, gaussian, patch_svdd)
 
 for word in (*_DETECTORS, sampler):
     main.add_command(word)

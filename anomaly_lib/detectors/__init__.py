@@ -9,6 +9,7 @@ import torch
 from anomaly_lib.detectors.base import Detector, Images, NotFittedError, Scores, TensorImages
 from anomaly_lib.detectors.ensemble import Ensemble
 from anomaly_lib.detectors.gaussian import Gaussian
+from anomaly_lib.detectors.patch_svdd import PatchSVDD
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.errors import ModelFileError
 from anomaly_lib.model_files import read_description
@@ -22,6 +23,7 @@ __all__ = [
     "Images",
     "NotFittedError",
     "PatchCore",
+    "PatchSVDD",
     "Scores",
     "TensorImages",
     "load_detector",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 _DETECTORS: dict[str, type[Detector]] = {
-    detector.method: detector for detector in (PatchCore, Gaussian, Ensemble)
+    detector.method: detector for detector in (PatchCore, Gaussian, PatchSVDD, Ensemble)
 }
 
 

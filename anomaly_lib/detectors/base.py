@@ -64,6 +64,17 @@ class Scores:
     parts: Mapping[str, "Scores"] = field(default_factory=dict)
 
 
+class Watch(Protocol):
+    """Told of every epoch by a detector that trains in epochs."""
+
+    def __call__(self, epoch: int, losses: Mapping[str, float], detector: "Detector | None") -> None:
+        """Take note of an epoch's mean losses by name, and, when it is time for a look, of the detector."""
+
+
+def unwatched(epoch: int, losses: Mapping[str, float], detector: "Detector | None") -> None:
+    """Take no note."""
+
+
 class NotFittedError(AnomalyError):
     """`score` or `save` was called before `fit`."""
 
@@ -87,6 +98,22 @@ class Detector(ABC):
     method: ClassVar[str]
     transform: Transform
     threshold_: float
+
+    def prepare(self, name: str, watch: Watch) -> None:  # noqa: B027  (most methods have no epochs)
+        """Learn, before `fit`, what a run calls its images, and who watches.
+
+        Parameters
+        ----------
+        name
+            Unique within a run; for the folders of checkpoints.
+        watch
+            Called after every epoch.
+        """
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has been called or a fitted model loaded."""
+        return hasattr(self, "threshold_")
 
     @abstractmethod
     def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
@@ -127,7 +154,7 @@ class Detector(ABC):
         return {}
 
     def _require_fitted(self) -> None:
-        if not hasattr(self, "threshold_"):
+        if not self.fitted:
             raise NotFittedError(
                 f"this {type(self).__name__} has learned nothing yet: call fit(images) first"
             )

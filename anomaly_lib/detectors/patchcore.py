@@ -8,7 +8,7 @@ ones: squared distances, adaptive means, and no re-weighting of the image score 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,17 +17,15 @@ from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, require_known
 from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
 from anomaly_lib.detectors.frozen import describe, lasting_weights, remade, require_rate
 from anomaly_lib.detectors.memory_bank import BUFFER, MemoryBankBuilder, PatchFeatures, Select
+from anomaly_lib.detectors.sampling import Sampler, check_sampling, select_rows
 from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
-from anomaly_lib.kernels.coreset import greedy_coreset, start_at_all, start_at_some
 from anomaly_lib.kernels.leave_one_out import leave_one_out
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
 from anomaly_lib.model_files import new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.progress import Progress, silent, track
 from anomaly_lib.transforms import Transform
-
-Sampler = Literal["identity", "greedy_coreset", "approx_greedy_coreset", "random"]
 
 # Dimensions of the projection that are enough to order patches by their distance roughly.
 ROUGH = 32
@@ -237,12 +235,7 @@ class PatchCore(Detector):
         self._index = NeighborIndex(memory_bank, images)
 
     def _check_parameters(self) -> None:
-        if self.sampler not in get_args(Sampler):
-            raise ParameterError(f"sampler is {self.sampler!r}: use one of {', '.join(get_args(Sampler))}")
-        if not 0 < self.coreset <= 1 and not (self.coreset > 1 and float(self.coreset).is_integer()):
-            raise ParameterError(
-                f"coreset is {self.coreset}: give a share of the patches in (0, 1] or a number of rows"
-            )
+        check_sampling(self.sampler, self.coreset)
         for name in ("buffer", "patchsize", "pretrain_embed_dimension", "target_embed_dimension", "num_nn"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} is {getattr(self, name)}: it must be at least 1")
@@ -271,15 +264,7 @@ class PatchCore(Detector):
         """Return the function that chooses `size` of projected patches (n, e) to keep."""
 
         def select(projected: torch.Tensor, size: int) -> torch.Tensor:
-            if self.sampler == "identity":
-                return torch.arange(len(projected), device=projected.device)
-            if self.sampler == "random":
-                return torch.randperm(len(projected), generator=generator)[:size].to(projected.device)
-            if self.sampler == "greedy_coreset":
-                start = start_at_all(projected)
-            else:
-                start = start_at_some(projected, generator)
-            return greedy_coreset(projected, size, start, progress)
+            return select_rows(projected, size, self.sampler, generator, progress)
 
         return select
 

@@ -42,13 +42,16 @@ class ClusteredSearch:
         by_radius = squared.argsort()
         self.order = by_radius[home[by_radius].argsort(stable=True)]  # cluster by cluster, from inside out
         home = home[self.order]
-        self.rows = bank[self.order].sub_(self.centers[home])
+        self.rows = bank[self.order]
+        del bank  # three copies at a time would be too many
+        for start in range(0, len(home), _ROWS):
+            self.rows[start : start + _ROWS] -= self.centers[home[start : start + _ROWS]]
         self.norms = self.rows.square().sum(dim=1)
         self.groups = None if groups is None else groups[self.order]
         sizes = torch.bincount(home, minlength=len(self.centers)).tolist()
         self.shells = _shells(sizes, self.norms)
         outer = [shells[-1].outer if shells else -math.inf for shells in self.shells]
-        self.outer = torch.tensor(outer, device=bank.device)
+        self.outer = torch.tensor(outer, device=self.mean.device)
         spread = self.centers.square().sum(dim=1).max()
         # Of a distance that is not squared: near 0, where it is largest
         self.rounding = math.sqrt(_ROUNDING * float(spread + self.norms.max()))

@@ -56,6 +56,18 @@ def smooth_maps(patch_scores: torch.Tensor, size: tuple[int, int], sigma: float 
     return rows @ patch_scores @ columns.T
 
 
+def spread_scores(scores: torch.Tensor, size: tuple[int, int], side: int, stride: int) -> torch.Tensor:
+    """Return maps (n, *size): each pixel's mean score over the patches that cover it, of scores (n, h, w).
+
+    Patches are `side` pixels wide and `stride` (at most `side`) apart, the first in the corner: equation 7 of
+    Yi and Yoon, ACCV 2020, the official Patch SVDD's ``distribute_scores``. The mean is linear and separable,
+    so that two small matrix products do it. Pixels beyond the last patch take the nearest covered score.
+    """
+    rows = _covering(scores.shape[1], size[0], side, stride).to(scores)
+    columns = _covering(scores.shape[2], size[1], side, stride).to(scores)
+    return rows @ scores @ columns.T
+
+
 def _grid(layer_map: torch.Tensor, patchsize: int) -> tuple[int, int]:
     """Return how many patches fit vertically and horizontally."""
     loss = patchsize - 1 - 2 * ((patchsize - 1) // 2)  # even sizes lose a row and a column
@@ -97,3 +109,11 @@ def _upsampling(inputs: int, outputs: int, sigma: float) -> torch.Tensor:
     linear = F.interpolate(torch.eye(inputs)[None], size=outputs, mode="linear", align_corners=False)[0].T
     smooth = scipy.ndimage.gaussian_filter1d(np.eye(outputs), sigma, axis=0)  # its reflecting border included
     return torch.from_numpy(smooth).float() @ linear
+
+
+def _covering(patches: int, pixels: int, side: int, stride: int) -> torch.Tensor:
+    """Return the weights (pixels, patches) of the patches that cover each pixel of a line."""
+    first = torch.arange(patches) * stride
+    pixel = torch.arange(pixels).clamp(max=int(first[-1]) + side - 1)[:, None]
+    covered = ((first <= pixel) & (pixel < first + side)).float()
+    return covered / covered.sum(dim=1, keepdim=True)

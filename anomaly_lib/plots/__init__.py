@@ -9,15 +9,19 @@ none of them open.
 from anomaly_lib.plots.curves import plot_metric_against, plot_roc
 from anomaly_lib.plots.examples import map_range, plot_examples, plot_gallery, save_segmentation_image
 from anomaly_lib.plots.levels import plot_level_maps
+from anomaly_lib.plots.patches import marked, outlined, plot_parts
 from anomaly_lib.plots.scores import plot_confusion, plot_score_distribution, plot_score_histogram
 
 __all__ = [
     "map_range",
+    "marked",
+    "outlined",
     "plot_confusion",
     "plot_examples",
     "plot_gallery",
     "plot_level_maps",
     "plot_metric_against",
+    "plot_parts",
     "plot_roc",
     "plot_score_distribution",
     "plot_score_histogram",

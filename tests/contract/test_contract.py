@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_lib import Detector, Ensemble, Gaussian, PatchCore, Scores, Transform, load_detector
+from anomaly_lib import Detector, Ensemble, Gaussian, PatchCore, PatchSVDD, Scores, Transform, load_detector
 from anomaly_lib.detectors import NotFittedError
 from anomaly_lib.errors import AnomalyError, DataError
 
@@ -49,6 +49,10 @@ def gaussian_svm(weights: str, **options: Any) -> Detector:
     return Gaussian("test_resnet", weights=weights, distance="ocsvm", transform=SMALL, **options)
 
 
+def patch_svdd(weights: str, **options: Any) -> Detector:
+    return PatchSVDD(epochs=2, repeat=2, batch_size=4, transform=SMALL, **options)
+
+
 # Each takes the file with the weights of test_resnet, seed, device and precision.
 MAKERS: dict[str, Callable[..., Detector]] = {
     "patch_core": patch_core,
@@ -57,6 +61,7 @@ MAKERS: dict[str, Callable[..., Detector]] = {
     "gaussian on all images": gaussian_all,
     "gaussian, SED": gaussian_sed,
     "gaussian, one-class SVM": gaussian_svm,
+    "patch_svdd": patch_svdd,
 }
 
 # Few images promise little: the detectors say so, which is not what these tests are about.

@@ -1,0 +1,98 @@
+"""The word ``patch_svdd`` of ``anomaly train`` and of ``anomaly evaluate``."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from anomaly_lib.commands.common import MakeMaker, Maker
+
+
+def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how to score; sizes of patches cannot differ from the training's."""
+    decorators = (
+        click.option("--K", "K", type=int, default=64, show_default=True, help="Largest patches, 64 or 32."),
+        click.option(
+            "--S",
+            "S",
+            type=int,
+            nargs=2,
+            default=(16, 4),
+            show_default=True,
+            help="Pixels between patches of 64 and of 32 pixels.",
+        ),
+        click.option(
+            "--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold."
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+def _threshold_images(default: int) -> Callable[..., Any]:
+    return click.option(
+        "--threshold_images",
+        type=int,
+        default=default,
+        show_default=True,
+        help="Training images that the threshold is learned from; 0: no threshold.",
+    )
+
+
+@click.command("patch_svdd")
+@click.option("--lambda_value", type=float, default=1e-3, show_default=True, help="Weight of the SVDD loss.")
+@click.option("--D", "D", type=int, default=64, show_default=True, help="Dimensions of an embedding.")
+@click.option("--epochs", type=int, default=300, show_default=True)
+@click.option("--lr", type=float, default=1e-4, show_default=True)
+@click.option("--batch_size", type=int, default=64, show_default=True, help="Pairs of each kind in a step.")
+@click.option("--repeat", type=int, default=100, show_default=True, help="Pairs of an image in an epoch.")
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path),
+    help="Folder for checkpoints; an interrupted training goes on from there.",
+)
+@click.option("--checkpoint_every", type=int, default=1, show_default=True, help="Epochs between them.")
+@click.option("--look_every", type=int, default=0, help="Epochs between early looks at the AUROC; 0: none.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@_threshold_images(100)
+@_shared_options
+def patch_svdd(**options: Any) -> tuple[str, MakeMaker]:
+    """Patch SVDD: an encoder of patches, trained on the normal images alone."""
+
+    def make(words: Mapping[str, Any], seed: int, device: str) -> Maker:
+        from anomaly_lib.detectors import PatchSVDD
+
+        return partial(PatchSVDD, **options, **words.get("sampler", {}), seed=seed, device=device)
+
+    return "detector", make
+
+
+@click.command("patch_svdd")
+@click.option(
+    "--weights",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="enchier.pkl of the official code; one for all categories, or one each.",
+)
+@_threshold_images(0)
+@_shared_options
+def evaluate_patch_svdd(weights: tuple[Path, ...], **options: Any) -> tuple[str, dict[str, Any]]:
+    """Take encoders that the official Patch SVDD trained."""
+    return "patch_svdd", {"weights": weights, "options": options}
+
+
+def official_makers(
+    word: Mapping[str, Any], sampling: Mapping[str, Any], seed: int, device: str
+) -> list[Maker]:
+    """Return what makes a detector for each file given to the word ``patch_svdd`` of ``evaluate``."""
+    from anomaly_lib.detectors import PatchSVDD
+    from anomaly_lib.official_files import read_official_patch_svdd
+
+    for file in word["weights"]:
+        read_official_patch_svdd(file)  # what is wrong with a file is said before any work begins
+    options = {**word["options"], **sampling, "seed": seed, "device": device}
+    return [partial(PatchSVDD, weights=file, **options) for file in word["weights"]]

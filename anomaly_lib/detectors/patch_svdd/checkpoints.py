@@ -1,0 +1,83 @@
+"""Checkpoints of a training: after a kill it goes on as if nothing had been."""
+
+import hashlib
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from anomaly_lib.detectors.patch_svdd.training import Training
+from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.model_files import new_folder, read_model, write_model
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one training: ``<folder>/epoch_00010/`` holds json and safetensors.
+
+    An older one is removed only when a newer one is complete, so that there is one at any time.
+
+    Parameters
+    ----------
+    folder
+        Holds the checkpoints of one training and nothing else.
+    images
+        (n, 3, h, w) uint8, those that are trained on: a checkpoint of other images is refused.
+    """
+
+    def __init__(self, folder: Path, images: torch.Tensor) -> None:
+        self._folder = folder
+        self._fingerprint = hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()
+
+    def save(self, training: Training) -> None:
+        """Write where `training` is now and remove older checkpoints."""
+        older = self._complete()
+        with new_folder(self._folder / f"epoch_{training.epoch:05d}") as unfinished:
+            description = {
+                "method": "patch_svdd_checkpoint",
+                "epoch": training.epoch,
+                "options": asdict(training.options),
+                "images": self._fingerprint,
+            }
+            write_model(unfinished, description, training.state())
+        for folder in older:
+            shutil.rmtree(folder)
+
+    def resume(self, training: Training) -> None:
+        """Bring a new `training` to the newest checkpoint, when there is one.
+
+        Raises
+        ------
+        ParameterError
+            When it is of other images or options.
+        """
+        found = self._complete()
+        if not found:
+            return
+        description, tensors = read_model(found[-1])
+        if description.get("method") != "patch_svdd_checkpoint":
+            raise ModelFileError(f"{found[-1]} is no checkpoint of a training: give another folder")
+        self._require_same(description, training)
+        training.restore(tensors, description["epoch"])
+        log.info("going on after epoch %d from %s", training.epoch, found[-1])
+
+    def _require_same(self, description: dict[str, object], training: Training) -> None:
+        remedy = "give another folder to --checkpoints or the same options"
+        options = asdict(training.options) | {"sides": list(training.options.sides)}
+        before = description["options"]
+        assert isinstance(before, dict)
+        other = [name for name, value in options.items() if before.get(name) != value]
+        if other:
+            changes = ", ".join(f"{name} {before.get(name)} (now {options[name]})" for name in other)
+            raise ParameterError(
+                f"the checkpoints in {self._folder} are of a training with {changes}: {remedy}"
+            )
+        if description["images"] != self._fingerprint:
+            raise ParameterError(f"the checkpoints in {self._folder} are of other training images: {remedy}")
+
+    def _complete(self) -> list[Path]:
+        """Return the folders of complete checkpoints, the newest last."""
+        return sorted(file.parent for file in self._folder.glob("epoch_*/model.json"))

@@ -1,0 +1,167 @@
+"""Training the encoder of Patch SVDD by itself, with the two losses of the paper."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from anomaly_lib.detectors.patch_svdd.network import LARGE, HierarchicalEncoder, PositionClassifier
+from anomaly_lib.detectors.patch_svdd.pairs import Pairs
+from anomaly_lib.devices import Precision, autocast
+from anomaly_lib.errors import ModelFileError
+from anomaly_lib.progress import Progress
+
+Terms = dict[str, torch.Tensor]
+"""``loss`` and the terms that it is made of: position_64, position_32, svdd_64, svdd_32."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What a training depends on, beside the images; see `PatchSVDD`."""
+
+    lambda_value: float
+    D: int
+    sides: tuple[int, ...]
+    lr: float
+    batch_size: int
+    repeat: int
+    seed: int
+    precision: Precision
+
+
+class Training:
+    """An encoder in training, and all that it takes to go on.
+
+    Parameters
+    ----------
+    images
+        (n, 3, h, w) uint8 normal images, on the device to train on.
+    mean
+        (3, h, w) their mean image, in [0, 1].
+    options
+        See `TrainingOptions`.
+
+    Attributes
+    ----------
+    encoder
+        The encoder as it is now.
+    epoch
+        Epochs done.
+    """
+
+    def __init__(self, images: torch.Tensor, mean: torch.Tensor, options: TrainingOptions) -> None:
+        self.options = options
+        self._number, self._device = len(images), images.device
+        self._generator = torch.Generator(self._device).manual_seed(options.seed)
+        self._pairs = Pairs(images, mean, self._generator)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            self.encoder = HierarchicalEncoder(options.D)
+            self._classifiers = nn.ModuleDict(
+                {str(side): PositionClassifier(options.D) for side in options.sides}
+            )
+        self._networks = nn.ModuleDict({"encoder": self.encoder, "classifiers": self._classifiers})
+        self._networks.to(self._device)
+        learning = [weights for weights in self._networks.parameters() if weights.requires_grad]
+        self._optimizer = torch.optim.Adam(learning, lr=options.lr)
+        self.epoch = 0
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch: `repeat` pairs of each kind from each image."""
+        return -(-self._number * self.options.repeat // self.options.batch_size)
+
+    def run_epoch(self, stage: str, progress: Progress) -> dict[str, float]:
+        """Train for an epoch and return the mean of the loss and of its terms; `progress` counts batches."""
+        sums: Terms = {}
+        progress(stage, 0, self.batches)
+        for done, images in enumerate(self._image_numbers(), start=1):
+            for name, value in self.step(images).items():
+                sums[name] = sums.get(name, 0) + value.detach()
+            progress(stage, done, self.batches)
+        self.epoch += 1
+        return {name: float(value) / self.batches for name, value in sums.items()}
+
+    def step(self, images: dict[str, torch.Tensor]) -> Terms:
+        """Do a step of Adam on pairs from images, of numbers (b,) for each term; return the terms."""
+        terms = self._terms(images)
+        self._optimizer.zero_grad()
+        terms["loss"].backward()
+        self._optimizer.step()
+        return terms
+
+    def _image_numbers(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the numbers of the images of each batch: `repeat` times all, shuffled for each term."""
+        pairs = self._number * self.options.repeat
+        shuffled = {
+            f"{kind}_{side}": torch.randperm(pairs, generator=self._generator, device=self._device)
+            for kind in ("position", "svdd")
+            for side in self.options.sides
+        }
+        for start in range(0, pairs, self.options.batch_size):
+            batch = slice(start, start + self.options.batch_size)
+            yield {name: order[batch] % self._number for name, order in shuffled.items()}
+
+    def _terms(self, images: dict[str, torch.Tensor]) -> Terms:
+        """Return the loss of equation 6, self-supervised + lambda * SVDD, and its terms."""
+        terms: Terms = {}
+        for side in self.options.sides:
+            name = f"position_{side}"
+            patches, position = self._pairs.position(side, images[name])
+            logits = self._classifiers[str(side)](*self._embed(side, patches))
+            terms[name] = F.cross_entropy(logits, position)  # equation 5
+        for side in self.options.sides:
+            name = f"svdd_{side}"
+            first, second = self._embed(side, self._pairs.svdd(side, images[name]))
+            terms[name] = (first - second).norm(dim=1).mean()  # equation 4
+        weights = {"position": 1.0, "svdd": self.options.lambda_value}
+        weighted = [weights[name.partition("_")[0]] * value for name, value in terms.items()]
+        return {"loss": torch.stack(weighted).sum(), **terms}
+
+    def _embed(self, side: int, patches: torch.Tensor) -> torch.Tensor:
+        """Return the embeddings (2, b, D) float32 of pairs (2, b, 3, side, side)."""
+        flat = patches.flatten(0, 1)
+        with autocast(self._device, self.options.precision):
+            embeddings = self.encoder(flat) if side == LARGE else self.encoder.enc(flat).flatten(1)
+        pairs: torch.Tensor = embeddings.float().unflatten(0, (2, -1))
+        return pairs
+
+    # Checkpoints
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return everything that a step changes: networks, optimizer, random state."""
+        moments = self._optimizer.state_dict()["state"]
+        return {
+            **{f"networks.{name}": value for name, value in self._networks.state_dict().items()},
+            **{f"adam.{i}.{name}": value for i, of in moments.items() for name, value in of.items()},
+            "generator": self._generator.get_state(),
+        }
+
+    def restore(self, state: dict[str, torch.Tensor], epoch: int) -> None:
+        """Go on from what `state` returned after `epoch` epochs.
+
+        Raises
+        ------
+        ModelFileError
+            When it is of other networks.
+        """
+        state = dict(state)
+        self._generator.set_state(state.pop("generator"))
+        networks = {
+            name.removeprefix("networks."): state.pop(name)
+            for name in list(state)
+            if name.startswith("networks.")
+        }
+        try:
+            self._networks.load_state_dict(networks)
+        except RuntimeError as error:
+            raise ModelFileError(f"the checkpoint is of other networks: {error}") from error
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in state.items():
+            _, number, moment = name.split(".")
+            moments.setdefault(int(number), {})[moment] = value
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.epoch = epoch
