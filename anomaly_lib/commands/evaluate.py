@@ -86,7 +86,7 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
 
         device = chosen_device(options["device"], options["gpu"])
         if "patch_svdd" in given:
-            loaders = official_makers(given["patch_svdd"], given.get("sampler", {}), options["seed"], device)
+            loaders = official_makers(given, options["seed"], device)
         else:
             loaders = _loaders(given["model_loader"], device)
         run = evaluate(

@@ -63,7 +63,7 @@ def patch_core(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMaker]:
     type=click.IntRange(1),
     default=400_000,
     show_default=True,
-    help="Patches held at a time; more are thinned out in portions.",
+    help="Patches that PatchCore holds at a time; more are thinned out in portions.",
 )
 def sampler(name: str, percentage: float, buffer: int) -> tuple[str, dict[str, Any]]:
     """How the memory bank is thinned out."""

@@ -65,7 +65,7 @@ def patch_svdd(**options: Any) -> tuple[str, MakeMaker]:
     def make(words: Mapping[str, Any], seed: int, device: str) -> Maker:
         from anomaly_lib.detectors import PatchSVDD
 
-        return partial(PatchSVDD, **options, **words.get("sampler", {}), seed=seed, device=device)
+        return partial(PatchSVDD, **options, **_sampling(words), seed=seed, device=device)
 
     return "detector", make
 
@@ -85,14 +85,18 @@ def evaluate_patch_svdd(weights: tuple[Path, ...], **options: Any) -> tuple[str,
     return "patch_svdd", {"weights": weights, "options": options}
 
 
-def official_makers(
-    word: Mapping[str, Any], sampling: Mapping[str, Any], seed: int, device: str
-) -> list[Maker]:
+def official_makers(words: Mapping[str, Any], seed: int, device: str) -> list[Maker]:
     """Return what makes a detector for each file given to the word ``patch_svdd`` of ``evaluate``."""
     from anomaly_lib.detectors import PatchSVDD
     from anomaly_lib.official_files import read_official_patch_svdd
 
+    word = words["patch_svdd"]
     for file in word["weights"]:
         read_official_patch_svdd(file)  # what is wrong with a file is said before any work begins
-    options = {**word["options"], **sampling, "seed": seed, "device": device}
+    options = {**word["options"], **_sampling(words), "seed": seed, "device": device}
     return [partial(PatchSVDD, weights=file, **options) for file in word["weights"]]
+
+
+def _sampling(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the word ``sampler``, if any, says to Patch SVDD, which has no portions."""
+    return {name: value for name, value in words.get("sampler", {}).items() if name != "buffer"}
