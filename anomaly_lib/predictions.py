@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from anomaly_lib.errors import DataError
-from anomaly_lib.model_files import new_file
+from anomaly_lib.files import new_file
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from anomaly_lib import metrics
 from anomaly_lib.datasets import Category, find_categories, read_category, read_picture
 from anomaly_lib.detectors import Detector, Scores
 from anomaly_lib.errors import DataError, ParameterError
-from anomaly_lib.model_files import new_file
+from anomaly_lib.files import new_file
 from anomaly_lib.plots.examples import map_range, save_segmentation_image
 from anomaly_lib.predictions import Predictions
 from anomaly_lib.progress import Progress, silent

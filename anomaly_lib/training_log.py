@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from anomaly_lib.detectors import Detector
-from anomaly_lib.model_files import new_file
+from anomaly_lib.files import new_file
 from anomaly_lib.tensorboard import open_writer, write_scalars
 
 Look = Callable[[Detector], Mapping[str, float]]

@@ -26,7 +26,7 @@ from anomaly_lib.datasets import Category
 from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
 from anomaly_lib.detectors.patch_svdd.pairs import DIRECTIONS, NOISE
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
-from anomaly_lib.kernels.neighbors import nearest
+from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.runs import aurocs
 
 STRIDES = {64: 16, 32: 4}
@@ -176,7 +176,7 @@ def searching(model: PatchSVDD, category: Category) -> dict[str, float]:
     images = category.test_images(model.transform)
     queries = torch.cat([model._embed(batch)[32] for batch in images]).flatten(0, 2)
     bank = model.memory_banks_[32]
-    fast, (distances, _) = seconds(lambda: nearest(queries, bank))
+    fast, (distances, _) = seconds(lambda: NeighborIndex(bank).search(queries))
     some = torch.arange(0, len(queries), max(1, len(queries) // PLAIN_QUERIES))
     plain, expected = seconds(lambda: plain_nearest(queries[some], bank))
     return {

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from anomaly_lib.errors import ModelFileError
+from anomaly_lib.files import new_file
 from anomaly_lib.model_files import (
     FORMAT,
     nan_to_none,
-    new_file,
     new_folder,
     none_to_nan,
     read_model,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from anomaly_lib import folders
 from anomaly_lib.commands.common import UserError
+from anomaly_lib.files import new_file
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -62,7 +63,8 @@ def main(quick: bool, notebook: Path | None, output: Path | None) -> None:
     document = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     click.echo(f"{notebook.name}: {'quick' if quick else 'full'} setting, results in {folders.work_folder()}")
     failure = run_notebook(document, notebook.parent, quick)
-    _write(output, _page(document))
+    with new_file(output) as unfinished:
+        unfinished.write_text(_page(document), encoding="utf-8")
     if table := _tagged_text(document, _SCORES):
         click.echo(f"\n{table}\n")
     click.echo(f"Page: {output}")
@@ -196,17 +198,6 @@ def _is_leftover(output: "NotebookNode") -> bool:
     if output.output_type == "stream":
         return all(re.search(r"\d+%\|", line) or not line.strip() for line in output.text.splitlines())
     return _WIDGET in output.get("data", {})
-
-
-def _write(file: Path, text: str) -> None:
-    """Write the file, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _tagged_text(document: "NotebookNode", tag: str) -> str:

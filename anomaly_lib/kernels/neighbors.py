@@ -45,7 +45,26 @@ class NeighborIndex:
     def search(
         self, queries: torch.Tensor, k: int = 1, groups: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the `k` nearest rows for each query (n, d), which may be of `groups` (n,); see `nearest`."""
+        """Return the `k` nearest rows of the bank for each query.
+
+        Parameters
+        ----------
+        queries
+            (n, d) on the bank's device, any float type.
+        k
+            Neighbours wanted, at most m.
+        groups
+            (n,) integers, when the bank has groups too.
+
+        Returns
+        -------
+        tuple
+            Squared distances (n, k) float32 in ascending order, infinite where a query has too few
+            neighbours, and their rows in the bank (n, k) int64. The neighbours are found by matrix products,
+            whose distances lose digits to cancellation, so those returned are computed again by subtraction.
+            Among rows whose distances differ by less than some 1e-6 of the bank's squared extent, another
+            than the nearest may be found.
+        """
         self._check(k)
         return _by_subtraction(queries, self.bank, self._search.search(queries, k, groups))
 
@@ -62,37 +81,6 @@ class NeighborIndex:
     def _check(self, k: int) -> None:
         if not 1 <= k <= len(self.bank):
             raise ValueError(f"{k} neighbours were asked of a bank of {len(self.bank)} rows")
-
-
-def nearest(
-    queries: torch.Tensor,
-    bank: torch.Tensor,
-    k: int = 1,
-    *,
-    query_groups: torch.Tensor | None = None,
-    bank_groups: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the `k` nearest rows of `bank` for each query. To search a bank repeatedly: `NeighborIndex`.
-
-    Parameters
-    ----------
-    queries, bank
-        (n, d) and (m, d) on the same device, any float type.
-    k
-        Neighbours wanted, at most m.
-    query_groups, bank_groups
-        (n,) and (m,) integers: rows of the query's own group are no neighbours.
-
-    Returns
-    -------
-    tuple
-        Squared distances (n, k) float32 in ascending order, infinite where a query has too few neighbours,
-        and their rows in `bank` (n, k) int64. The neighbours are found by matrix products, whose distances
-        lose digits to cancellation, so those returned are computed again by subtraction. Among rows whose
-        distances differ by less than some 1e-6 of the bank's squared extent, another than the nearest may be
-        found.
-    """
-    return NeighborIndex(bank, bank_groups, queries=len(queries)).search(queries, k, query_groups)
 
 
 def _by_subtraction(

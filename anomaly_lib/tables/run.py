@@ -20,7 +20,7 @@ from anomaly_lib.detectors import Gaussian
 from anomaly_lib.detectors.level_models import fit_pooled
 from anomaly_lib.detectors.level_statistics import LevelStatistics, folds_of
 from anomaly_lib.errors import DataError, WeightsError
-from anomaly_lib.model_files import new_file
+from anomaly_lib.files import new_file
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.tables.grids import TABLES, Setting, Table, TableChoice, augmentations_of, narrowed
 from anomaly_lib.tables.run_file import KEY, RunFile

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from anomaly_lib.errors import ParameterError
-from anomaly_lib.model_files import new_file
+from anomaly_lib.files import new_file
 from anomaly_lib.tables.grids import Setting
 
 KEY = ["arch", "distance", "reduction", "variance_threshold", "category", "fold"]

@@ -7,13 +7,24 @@ import torch
 
 from anomaly_lib.kernels.clusters import ClusteredSearch
 from anomaly_lib.kernels.exhaustive import ExhaustiveSearch
-from anomaly_lib.kernels.neighbors import NeighborIndex, nearest
+from anomaly_lib.kernels.neighbors import NeighborIndex
 
 SEARCHES = (ExhaustiveSearch, ClusteredSearch)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def nearest(
+    queries: torch.Tensor,
+    bank: torch.Tensor,
+    k: int = 1,
+    *,
+    query_groups: torch.Tensor | None = None,
+    bank_groups: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return NeighborIndex(bank, bank_groups, queries=len(queries)).search(queries, k, query_groups)
 
 
 def all_distances(
