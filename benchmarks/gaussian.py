@@ -1,6 +1,6 @@
 """What Gaussian's fit adds to decoding the images and running the network, as a ratio in one run.
 
-python benchmarks/gaussian.py DATA_PATH CATEGORY [--rounds 3]
+pipenv run benchmark-gaussian [--data FOLDER --category NAME] [--rounds 3] [--output FILE]
 """
 
 import statistics
@@ -9,20 +9,21 @@ from pathlib import Path
 
 import click
 import torch
-from patchcore import seconds as timed
+from measuring import chosen_category, machine, seconds, write_table
 
-from anomaly_lib import Backbone, Gaussian, read_category
+from anomaly_lib import Backbone, Gaussian
 from anomaly_lib.backbones import level_layers
 from anomaly_lib.kernels.moments import Moments, shrunk, whitening
 
 
 @click.command()
-@click.argument("data_path", type=click.Path(path_type=Path, exists=True))
-@click.argument("category")
+@click.option("--data", type=click.Path(path_type=Path), help="Folder of categories.")
+@click.option("--category", "name", default="bottle", show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-def main(data_path: Path, category: str, rounds: int) -> None:
-    """Print the median seconds of the network alone, and of fits as multiples of them."""
-    parts = read_category(data_path, category)
+@click.option("--output", type=click.Path(path_type=Path))
+def main(data: Path | None, name: str, rounds: int, output: Path | None) -> None:
+    """Measure, print and write the median seconds of the network alone, and of fits as multiples of them."""
+    parts = chosen_category(data, name)
     transform = Gaussian(device="cpu").transform
     backbone = Backbone(layers=level_layers("tf_efficientnet_lite0"))
 
@@ -35,19 +36,20 @@ def main(data_path: Path, category: str, rounds: int) -> None:
         detector.fit(parts.train_images(transform))
 
     cases: dict[str, Callable[[], None]] = {
-        "decode and network alone": network,
-        "fit on fold 0": lambda: fit(0),
-        "fit on all images": lambda: fit(None),
+        "network": network,
+        "fit_fold_0": lambda: fit(0),
+        "fit_all_images": lambda: fit(None),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, case in cases.items():
-            seconds[name].append(timed(case)[0])
-    alone = statistics.median(seconds["decode and network alone"])
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        click.echo(f"{name:26} {median:7.2f} s  {median / alone:5.2f} x  (least {min(times):.2f} s)")
-    click.echo(f"{'covariance of 1792, inverse':26} {timed(_covariance)[0]:7.2f} s")
+    times: dict[str, list[float]] = {case: [] for case in cases}
+    for _ in range(rounds):  # in turn, since the machine's load changes
+        for case, work in cases.items():
+            times[case].append(seconds(work)[0])
+    table = machine(parts)
+    for case in cases:
+        table[f"{case}_s"] = statistics.median(times[case])
+        table[f"{case}_ratio"] = table[f"{case}_s"] / table["network_s"]
+    table["covariance_of_1792_and_inverse_s"] = seconds(_covariance)[0]
+    write_table(table, output, "gaussian.json")
 
 
 def _covariance() -> None:

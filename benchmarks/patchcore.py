@@ -4,9 +4,10 @@
 
 The data are MVTec bottle where ``../shared/data`` has it, the generated sample otherwise. Absolute times
 depend on the machine and on what else it does; ratios much less. ``--large`` adds 1,000 and 5,000 images at a
-fixed number of rows, which takes minutes.
+fixed number of rows, and what filling the memory bank in portions costs; that takes minutes.
 """
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,14 @@ from anomaly_lib.datasets import Category
 from anomaly_lib.detectors.memory_bank import PROJECTION
 from anomaly_lib.kernels.coreset import greedy_coreset, random_projection, start_at_some
 from anomaly_lib.metrics import auroc
+from anomaly_lib.runs import aurocs
 
 PLAIN_SELECTIONS = 200
 COPIES_OF = (1000, 5000)
 FIXED_ROWS = 20_000
+# Coresets, as a share and as a number of rows, and the patches of a portion: some 42 images.
+PORTIONED = (0.01, 1639)
+PORTION = 33_000
 
 
 def product_seconds(rows: int, columns: int, depth: int) -> float:
@@ -106,6 +111,19 @@ def fit_and_score(category: Category, coreset: float, precision: str) -> tuple[f
     return fit, auroc(scores.image, category.labels)
 
 
+def portions(category: Category, precision: str) -> dict[str, float]:
+    """Return the AUROCs of memory banks that were filled at once, and in portions."""
+    table = {}
+    for size in PORTIONED:
+        for name, buffer in (("at_once", sys.maxsize), ("in_portions", PORTION)):
+            model = PatchCore(coreset=size, precision=precision, buffer=buffer)
+            model.fit(category.train_images(model.transform))
+            scores = model.score(category.test_images(model.transform))
+            found = aurocs(scores, category.masks(model.transform), category)
+            table |= {f"{key}_{size}_{name}": value for key, value in found.items()}
+    return table
+
+
 def repeated(category: Category, images: int) -> Category:
     """Return the category with its training images repeated up to `images`."""
     copies = -(-images // len(category.train))
@@ -117,7 +135,7 @@ def repeated(category: Category, images: int) -> Category:
 @click.option("--category", "name", default="bottle", show_default=True)
 @click.option("--share", default=0.1, show_default=True, help="Coreset.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
-@click.option("--large", is_flag=True, help="Also 1,000 and 5,000 images.")
+@click.option("--large", is_flag=True, help="Also 1,000 and 5,000 images, and portions.")
 @click.option("--output", type=click.Path(path_type=Path))
 def main(
     data: Path | None, name: str, share: float, precision: str, large: bool, output: Path | None
@@ -133,6 +151,7 @@ def main(
                 fit_and_score, repeated(category, images), FIXED_ROWS, precision
             )
             table |= {f"fit_{images}_s": fit, f"peak_{images}_mb": peak, f"auroc_{images}": found}
+        table |= portions(category, precision)
     write_table(table, output, "patchcore.json")
 
 

@@ -408,6 +408,8 @@ def test_ctrl_c_ends_it_without_traceback_and_without_half_files(words: Words, t
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # What runs in the background of a script ignores Ctrl-C, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     said = []

@@ -130,12 +130,6 @@ def test_wrong_options_are_one_sentence_and_leave_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_detectors_are_one_too_many(words: Words, tmp_path: Path) -> None:
-    asked = words(tmp_path)
-    asked[asked.index("dataset") : asked.index("dataset")] = ["patch_core"]
-    assert error_of(run(asked)) == "which detector? Give one of: patch_core, gaussian"
-
-
 def test_contamination_is_the_same_in_training_and_evaluation(
     words: Words, small_data: Path, tmp_path: Path
 ) -> None:
