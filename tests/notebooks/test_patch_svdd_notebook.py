@@ -13,8 +13,8 @@ from anomaly_lib.commands.demo import run_notebook
 def executed() -> NotebookNode:
     """Return the notebook run in the quick setting, on one core.
 
-    Gradients of convolutions on two threads wait for each other in loops, which takes four times as long where
-    other programs use the cores.
+    Two threads that compute a convolution's gradients wait for each other in loops, which takes four times
+    as long where other programs use the cores.
     """
     document = read("patch_svdd.ipynb")
     with pytest.MonkeyPatch.context() as patch:
