@@ -107,9 +107,6 @@ def get_train_args(
     }
     if method not in detectors:
         raise ValueError(f"unknown method {method!r}: use one of {', '.join(detectors)}")
-    if method == "patch_core":
-        image_size = image_size or 224
-        resize = resize or round(image_size * 8 / 7)
     return [
         *("command", "--seed", "0", "--save_patchcore_model"),
         *("--log_group", exp_name, "--log_project", dst_folders[1], str(dst_folders[0])),
