@@ -77,6 +77,11 @@ class Transform:
     def override(self, resize: int | None, size: int | None) -> "Transform":
         """Return this transform with what the user asked for instead: ``--resize`` and ``--imagesize``."""
         if self.crop is None:
+            if resize and size and resize != size:
+                raise ParameterError(
+                    f"--resize {resize} and --imagesize {size}: this method sees the whole image in one "
+                    "size: give one"
+                )
             return Transform(size or resize or self.resize, None, self.square, self.interpolation)
         crop = size or min(self.crop, resize or self.crop)
         # Alone, a new size keeps the share of the image that the default crop shows.

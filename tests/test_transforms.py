@@ -97,7 +97,9 @@ def test_override_of_a_square_transform_stays_square() -> None:
     square = Transform(256, square=True, interpolation="bicubic")
     assert square.override(None, None) == square
     assert square.override(128, None) == Transform(128, square=True, interpolation="bicubic")
-    assert square.override(300, 128) == Transform(128, square=True, interpolation="bicubic")
+    assert square.override(128, 128) == Transform(128, square=True, interpolation="bicubic")
+    with pytest.raises(ParameterError, match="--resize 300 and --imagesize 128"):
+        square.override(300, 128)
 
 
 def test_override_refuses_a_crop_larger_than_the_resize() -> None:

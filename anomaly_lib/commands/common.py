@@ -159,7 +159,9 @@ def dataset_options(command: Command) -> Command:
             "--resize", type=click.IntRange(1), help="Length of the image's shorter side, in pixels."
         ),
         click.option(
-            "--imagesize", type=click.IntRange(1), help="Side of the square cut from it, in pixels."
+            "--imagesize",
+            type=click.IntRange(1),
+            help="Side of the square cut from it, in pixels; of gaussian and patch_svdd, of the whole image.",
         ),
         click.option("--batch_size", type=click.IntRange(1), default=8, show_default=True),
         click.option(
@@ -170,7 +172,7 @@ def dataset_options(command: Command) -> Command:
             help="Share of the anomalous test images that are trained on instead, as if they were good.",
         ),
         click.option("--num_workers", type=int, help="No effect: images are decoded on all cores."),
-        click.option("--augment", is_flag=True, help="No effect, as in the official code."),
+        click.option("--augment", is_flag=True, help="No effect: gaussian has its own."),
         click.argument("name", type=click.Choice(["mvtec"])),
         click.argument("data_path", type=click.Path(path_type=Path)),
     )
@@ -184,7 +186,7 @@ def run_options(command: Command) -> Command:
     decorators = (
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--gpu", type=int, multiple=True, help="Number of a GPU; the same as --device cuda:N."),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
         click.option("--save_segmentation_images", is_flag=True, help="Write [image | truth | map] as PNG."),
         click.option("--tensorboard", is_flag=True, help="Write scalars and figures for TensorBoard."),
     )

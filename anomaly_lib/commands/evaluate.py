@@ -27,7 +27,7 @@ from anomaly_lib.commands.train_patch_svdd import evaluate_patch_svdd, official_
 @click.argument("results_path", type=click.Path(path_type=Path))
 @run_options
 def main(**options: Any) -> None:
-    r"""Evaluate saved models.
+    """Evaluate saved models.
 
     \b
     anomaly evaluate RESULTS_PATH model_loader -p MODEL_FOLDER

@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 @click.option(
     "--log_project", default="project", show_default=True, help="Folder of runs under RESULTS_PATH."
 )
-@click.option("--save_patchcore_model", "save_model", is_flag=True, help="Keep the fitted models.")
+@click.option(
+    *("--save_patchcore_model", "--save_model", "save_model"),
+    is_flag=True,
+    help="Keep the fitted models, of whichever detector.",
+)
 def main(**options: Any) -> None:
-    r"""Train a detector on each category and evaluate it.
+    """Train a detector on each category and evaluate it.
 
     \b
     anomaly train RESULTS_PATH patch_core -b tf_efficientnet_lite0
