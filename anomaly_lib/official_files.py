@@ -130,7 +130,11 @@ def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
         When the file is missing, damaged, holds anything but tensors, or is of another network.
     """
     if not file.is_file():
-        raise ModelFileError(f"no encoder {file}: give the file enchier.pkl of an official Patch SVDD")
+        ours = (file / "model.json").is_file()
+        raise ModelFileError(
+            f"no encoder {file}: give the file enchier.pkl of an official Patch SVDD"
+            + ("; a model that was trained here is evaluated with: model_loader -p" if ours else "")
+        )
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise almost anything

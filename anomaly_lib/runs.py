@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from anomaly_lib import metrics
 from anomaly_lib.datasets import Category, find_categories, read_category, read_picture
@@ -208,25 +209,21 @@ def evaluate(
             "same order, or one for all"
         )
     loaders = load_detectors if len(load_detectors) > 1 else [load_detectors[0]] * len(categories)
-    load_detectors[0]().transform.override(data.resize, data.imagesize)
+    # What the first says of the options is found out here, before the folder is made.
+    _override_transform(load_detectors[0](), data)
     run = Run(new_run_folder(results), seed, arguments, saving)
     for category, load in zip(categories, loaders, strict=True):
         detector = load()
-        asked = detector.transform.override(data.resize, data.imagesize)
-        if asked != detector.transform and detector.fitted:
-            log.warning(
-                "the model of %s was fitted at resize %d and image size %d and is evaluated at %d and %d",
-                *(
-                    category.name,
-                    detector.transform.resize,
-                    detector.transform.size,
-                    asked.resize,
-                    asked.size,
-                ),
-            )
-            detector.transform = asked
+        before = detector.transform
+        _override_transform(detector, data)
+        now = detector.transform
         if not detector.fitted:
             _fit(run, detector, category, data, progress)
+        elif now != before:
+            log.warning(
+                "the model of %s was fitted at resize %d and image size %d and is evaluated at %d and %d",
+                *(category.name, before.resize, before.size, now.resize, now.size),
+            )
         _evaluate_category(run, detector, category, data, progress)
     return run
 
@@ -294,6 +291,14 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     if not file.is_file():
         raise DataError(f"no results in {folder}: give the folder of a finished run")
     return pd.read_csv(file, index_col="Row Names")
+
+
+def _override_transform(detector: Detector, data: DataChoice) -> None:
+    """Give the detector the geometry that the user asked for; one fitted that cannot have it says why."""
+    asked = detector.transform.override(data.resize, data.imagesize)
+    if asked != detector.transform and detector.fitted:
+        detector.score(torch.zeros(1, 3, asked.size, asked.size))  # raises where the size is the model's own
+    detector.transform = asked
 
 
 def _fit(run: Run, detector: Detector, category: Category, data: DataChoice, progress: Progress) -> None:

@@ -342,6 +342,31 @@ def test_another_size_than_the_model_was_fitted_at_is_warned_of(
     assert load_predictions(run.folder / "predictions/mvtec_ring.npz").pixelwise_pred.shape[1:] == (32, 32)
 
 
+def test_an_unfitted_detector_is_fitted_at_the_size_asked_for(
+    data: DataChoice, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = evaluate(tmp_path, [Yellow], replace(data, imagesize=32))
+    assert load_predictions(run.folder / "predictions/mvtec_ring.npz").pixelwise_pred.shape[1:] == (32, 32)
+    assert "was fitted at" not in caplog.text
+
+
+def test_a_size_that_a_model_cannot_be_evaluated_at_is_refused_before_anything(
+    data: DataChoice, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OfOneSize(Yellow):
+        def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
+            _, batches = checked_batches(images)
+            if any(batch.shape[2] != 48 for batch in batches):
+                raise DataError("of one size")
+            return super().score(images, progress)
+
+    with pytest.raises(DataError, match="of one size"):
+        evaluate(tmp_path / "results", [lambda: OfOneSize.load(Path())], replace(data, imagesize=32))
+    assert not (tmp_path / "results").exists()
+    assert "is evaluated at" not in caplog.text
+    evaluate(tmp_path / "results", [lambda: OfOneSize.load(Path())], data)
+
+
 # --- The folder ---
 
 

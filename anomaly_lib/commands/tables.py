@@ -42,7 +42,7 @@ from anomaly_lib.commands.common import (
 @click.option("--seed", type=int, default=0, show_default=True, help="For the augmentation.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def main(number: str, results_path: Path, **options: Any) -> None:
-    r"""Make a table of the paper on Gaussian anomaly detection on the data in DATA_PATH.
+    """Make a table of the paper on Gaussian anomaly detection on the data in DATA_PATH.
 
     \b
     1  distances: L2, SED, Mahalanobis           4  false and true alarms at 1 to 5 sigma

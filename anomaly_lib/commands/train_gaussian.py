@@ -43,7 +43,7 @@ _FOLDS = ("0", "1", "2", "3", "4", "all")
     multiple=True,
     help="Which changes: flip, rotate90, rotate45, background_edge, noise, as flip,noise or repeated.",
 )
-@click.option("--augment_passes", type=int, default=100, show_default=True)
+@click.option("--augment_passes", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--batch_size", type=click.IntRange(1), help="Images at a time. Default: the word dataset's.")
 @click.option("--map_levels", type=Integers(), multiple=True, help="Default: those at strides 4 to 16.")
 @click.option("--shared_mean", is_flag=True, help="Maps: one mean for all positions.")
@@ -54,9 +54,11 @@ def gaussian(**options: Any) -> tuple[str, MakeMaker]:
     """Gaussian: the distance from the normal distribution of each level's features."""
 
     def make(words: Mapping[str, Any], seed: int, device: str) -> Maker:
+        if "sampler" in words:
+            raise click.UsageError("sampler: Gaussian has no memory bank; omit the word")
         if (batch_size := options["batch_size"]) is not None:
             words["dataset"]["batch_size"] = batch_size
-        return _maker({**options, "augment": _augmentations(options, words["dataset"])}, seed, device)
+        return _maker({**options, **_augmentations(options, words["dataset"])}, seed, device)
 
     return "detector", make
 
@@ -67,16 +69,16 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
 
     parameters: dict[str, Any] = {
         "distance": _the_one(options, _DISTANCES) or "mahalanobis",
-        "reduction": _the_one(options, ("pca", "npca")) or "none",
+        "reduction": _reduction(options),
         "fold": None if options["fold"] == "all" else int(options["fold"]),
         "map_levels": flat(options["map_levels"]),
         "position_means": not options["shared_mean"],
         "seed": seed,
         "device": device,
     }
-    for name in ("weights", "variance_threshold", "level_maps", "augment", "augment_passes"):
+    for name in ("weights", "variance_threshold", "level_maps", "false_alarm_rate", "precision"):
         parameters[name] = options[name]
-    for name in ("false_alarm_rate", "precision"):
+    for name in ("augment", "augment_by_name", "augment_passes"):
         parameters[name] = options[name]
 
     def make() -> "Detector":
@@ -85,17 +87,32 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
     return make
 
 
-def _augmentations(options: Mapping[str, Any], dataset: Mapping[str, Any]) -> Sequence[str]:
-    """Return the kinds of augmentation that ``--augment`` and ``--augmentations`` ask for."""
+def _augmentations(options: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that ``--augment`` and ``--augmentations`` ask for."""
     from anomaly_lib.datasets import find_categories
     from anomaly_lib.datasets.safe_augmentations import safe_augmentations
 
     chosen = flat(options["augmentations"])
     if not options["augment"] or chosen:
-        return chosen
-    kinds = safe_augmentations(dataset["subdatasets"] or find_categories(dataset["data_path"]))
-    log.info("--augment: %s, which all categories given allow", ", ".join(kinds))
-    return kinds
+        return {"augment": chosen, "augment_by_name": {}}
+    categories = dataset["subdatasets"] or find_categories(dataset["data_path"])
+    known = {name: safe_augmentations([name]) for name in categories}
+    for name, kinds in known.items():
+        log.info("--augment: %s of %s", ", ".join(kinds), name)
+    return {"augment": (), "augment_by_name": {f"{dataset['name']}_{name}": known[name] for name in known}}
+
+
+def _reduction(options: Mapping[str, Any]) -> str:
+    reduction, share = _the_one(options, ("pca", "npca")), options["variance_threshold"]
+    if reduction and share is None:
+        raise click.UsageError(
+            f"--{reduction} needs --variance_threshold, as in --{reduction} --variance_threshold 0.99"
+        )
+    if share is not None and not reduction:
+        raise click.UsageError(
+            f"--variance_threshold needs --pca or --npca, as in --npca --variance_threshold {share:g}"
+        )
+    return reduction or "none"
 
 
 def _the_one(options: Mapping[str, Any], flags: Sequence[str]) -> str | None:

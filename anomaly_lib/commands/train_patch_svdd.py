@@ -1,5 +1,6 @@
 """The word ``patch_svdd`` of ``anomaly train`` and of ``anomaly evaluate``."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import click
 
 from anomaly_lib.commands.common import MakeMaker, Maker
+from anomaly_lib.commands.train_patch_core import sampler
+
+log = logging.getLogger(__name__)
 
 
 def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -21,7 +25,8 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             nargs=2,
             default=(16, 4),
             show_default=True,
-            help="Pixels between patches of 64 and of 32 pixels.",
+            metavar="S64 S32",
+            help="Two numbers: the pixels between patches of 64 and those between patches of 32.",
         ),
         click.option(
             "--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold."
@@ -43,11 +48,23 @@ def _threshold_images(default: int) -> Callable[..., Any]:
 
 
 @click.command("patch_svdd")
-@click.option("--lambda_value", type=float, default=1e-3, show_default=True, help="Weight of the SVDD loss.")
+@click.option(
+    "--lambda_value",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="Weight of the SVDD loss; another published code has 1.",
+)
 @click.option("--D", "D", type=int, default=64, show_default=True, help="Dimensions of an embedding.")
 @click.option("--epochs", type=int, default=300, show_default=True)
 @click.option("--lr", type=float, default=1e-4, show_default=True)
-@click.option("--batch_size", type=int, default=64, show_default=True, help="Pairs of each kind in a step.")
+@click.option(
+    "--batch_size",
+    type=int,
+    default=64,
+    show_default=True,
+    help="Pairs of each kind in a step; another published code has 256.",
+)
 @click.option("--repeat", type=int, default=100, show_default=True, help="Pairs of an image in an epoch.")
 @click.option(
     "--checkpoints",
@@ -99,4 +116,8 @@ def official_makers(words: Mapping[str, Any], seed: int, device: str) -> list[Ma
 
 def _sampling(words: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the word ``sampler``, if any, says to Patch SVDD, which has no portions."""
-    return {name: value for name, value in words.get("sampler", {}).items() if name != "buffer"}
+    sampling = dict(words.get("sampler", {}))
+    usual = {option.name: option.default for option in sampler.params}["buffer"]
+    if sampling.pop("buffer", usual) != usual:
+        log.warning("--buffer has no effect; patch_svdd does not thin out its memory banks in portions")
+    return sampling

@@ -10,8 +10,9 @@ from anomaly_lib.detectors.base import Detector, Images, NotFittedError, Scores,
 from anomaly_lib.detectors.ensemble import Ensemble
 from anomaly_lib.detectors.gaussian import Gaussian
 from anomaly_lib.detectors.patch_svdd import PatchSVDD
+from anomaly_lib.detectors.patch_svdd.checkpoints import CHECKPOINT
 from anomaly_lib.detectors.patchcore import PatchCore
-from anomaly_lib.errors import ModelFileError
+from anomaly_lib.errors import AnomalyError, ModelFileError
 from anomaly_lib.model_files import read_description
 from anomaly_lib.official_files import OfficialPatchCore, holds_official_patchcore, read_official_patchcore
 from anomaly_lib.transforms import Transform
@@ -58,11 +59,19 @@ def load_detector(folder: Path | str, *, device: str = "auto", weights: str | No
         members = [_from_official(member, device, weights) for member in read_official_patchcore(folder)]
         return members[0] if len(members) == 1 else Ensemble.of_fitted(members)
     method = read_description(folder).get("method")
+    if method == CHECKPOINT:
+        raise ModelFileError(
+            f"{folder} holds no model but a checkpoint of a training, which goes on from it "
+            "with --checkpoints and the folder that was given there"
+        )
     if method not in _DETECTORS:
         raise ModelFileError(f"the model in {folder} is of the unknown method {method!r}: update anomaly_lib")
     try:
         return _DETECTORS[method].load(folder, device=device, weights=weights)
-    except (KeyError, TypeError) as error:  # something that every model has is not there
+    except (AnomalyError, torch.OutOfMemoryError):  # these say themselves what is wrong
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        # something that every model has is not there, or not what it should be
         raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
 
 

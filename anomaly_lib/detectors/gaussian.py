@@ -7,7 +7,7 @@ threshold from held-out images, are ours.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self, get_args
 
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from anomaly_lib.backbones import DEFAULT_BACKBONE, Backbone, level_layers, native_size
-from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
+from anomaly_lib.detectors.base import Detector, Images, Scores, Watch, checked_batches, normal_threshold
 from anomaly_lib.detectors.frozen import describe, lasting_weights, remade, require_rate
 from anomaly_lib.detectors.level_models import (
     Distance,
@@ -82,6 +82,8 @@ class Gaussian(Detector):
     augment
         Kinds of augmentation, of `anomaly_lib.kernels.augment.AUGMENTATIONS`. Any: the images are passed
         through the network `augment_passes` times, changed at random.
+    augment_by_name
+        In runs of several categories: by the name that `prepare` tells, what is to be `augment`.
     false_alarm_rate
         Share of good images that `threshold_` may at most call anomalous.
     transform
@@ -124,6 +126,7 @@ class Gaussian(Detector):
         level_maps: bool = False,
         augment: Sequence[str] = (),
         augment_passes: int = 100,
+        augment_by_name: Mapping[str, Sequence[str]] | None = None,
         false_alarm_rate: float = 0.01,
         transform: Transform | None = None,
         seed: int = 0,
@@ -138,12 +141,17 @@ class Gaussian(Detector):
         self.position_means, self.level_maps = position_means, level_maps
         self.map_levels = tuple(sorted(set(map_levels)))
         self.augment, self.augment_passes = tuple(augment), augment_passes
+        self.augment_by_name = dict(augment_by_name or {})
         self.false_alarm_rate = false_alarm_rate
         self.transform = transform or Transform(native_size(backbone), square=True)
         self.seed = seed
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self._check_parameters()
+
+    def prepare(self, name: str, watch: Watch) -> None:
+        """Take the augmentations of this `name`, if it has its own; there are no epochs to watch."""
+        self.augment = tuple(self.augment_by_name.get(name, self.augment))
 
     def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
         """Fit a Gaussian a level on the features of normal `images`, in one pass through the network."""
@@ -314,24 +322,28 @@ class Gaussian(Detector):
             )
         if self.fold is not None and not 0 <= self.fold < FOLDS:
             raise ParameterError(f"fold is {self.fold}: use 0 to {FOLDS - 1}, or none for all images")
-        unknown = set(self.augment) - set(AUGMENTATIONS)
-        if unknown or self.augment_passes < 1:
-            raise ParameterError(
-                f"augment is {', '.join(self.augment)} in {self.augment_passes} passes: use some of "
-                f"{', '.join(AUGMENTATIONS)} and at least one pass"
-            )
+        for kinds in (self.augment, *self.augment_by_name.values()):
+            require_augmentations(kinds)
+        if self.augment_passes < 1:
+            raise ParameterError(f"--augment_passes {self.augment_passes}: use 1 or more")
         require_rate("false_alarm_rate", self.false_alarm_rate)
 
     def _check_levels(self) -> None:
         available = len(level_layers(self.backbone))
         if not 0 <= self.levels[0] <= self.levels[-1] < available:
             raise ParameterError(
-                f"levels {', '.join(map(str, self.levels))} of {self.backbone}: it has 0 to {available - 1}"
+                f"levels (--extract_blocks) {', '.join(map(str, self.levels))} of {self.backbone}: "
+                f"use 0 to {available - 1}"
             )
         if not set(self.map_levels) <= set(self.levels):
             raise ParameterError(
                 f"map_levels are {', '.join(map(str, self.map_levels))}: they must be among the levels, "
                 f"{', '.join(map(str, self.levels))}"
+            )
+        if self.distance == "ocsvm" and self.map_levels:
+            raise ParameterError(
+                f"map_levels are {', '.join(map(str, self.map_levels))}: distance ocsvm makes no maps; "
+                "omit them"
             )
 
     def _load_backbone(self) -> Backbone:
@@ -412,6 +424,12 @@ class Gaussian(Detector):
                     continue
                 models = self._fit_pooled(known)
             yield self._distances(pooled, models).mean(dim=0).float().cpu().numpy()
+
+
+def require_augmentations(kinds: Sequence[str]) -> None:
+    """Raise `ParameterError` when not all the kinds are of `AUGMENTATIONS`."""
+    if unknown := [kind for kind in kinds if kind not in AUGMENTATIONS]:
+        raise ParameterError(f"--augmentations {unknown[0]}: use some of {', '.join(AUGMENTATIONS)}")
 
 
 def _share(true: np.ndarray) -> float:

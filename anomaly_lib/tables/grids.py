@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anomaly_lib.datasets.safe_augmentations import safe_augmentations
+from anomaly_lib.detectors.gaussian import require_augmentations
 from anomaly_lib.detectors.level_models import Distance, Reduction
 from anomaly_lib.detectors.level_statistics import FOLDS
 from anomaly_lib.errors import ParameterError
@@ -89,8 +90,8 @@ class TableChoice:
     """On what and how a table is run.
 
     `categories` empty means all; `archs` that the table has narrow it, others take the place of its own.
-    `augment` is the table's own where it is ``None``; `augmentations` are for categories that are not of
-    MVTec AD, whose own are known.
+    `augment` is the table's own where it is ``None``; `augmentations`, where there are any, are for all
+    categories, in place of those known for each of MVTec AD.
     """
 
     root: Path
@@ -107,9 +108,16 @@ class TableChoice:
 
 
 def narrowed(table: Table, choice: TableChoice) -> Table:
-    """Return the table for the architectures chosen: its own settings of each, or all kinds for a new one."""
+    """Return the table for the architectures chosen: its own settings of each, or all kinds for a new one.
+
+    Raises
+    ------
+    ParameterError
+        When a fold or an augmentation is unknown.
+    """
     if unknown := [fold for fold in choice.folds if not 0 <= fold < FOLDS]:
         raise ParameterError(f"--fold {unknown[0]}: use 0 to {FOLDS - 1}")
+    require_augmentations(choice.augmentations)
     augment = table.augment if choice.augment is None else choice.augment
     if not choice.archs:
         return replace(table, augment=augment)

@@ -65,7 +65,8 @@ def run_table(number: int, folder: Path, choice: TableChoice, progress: Progress
             skipped.append(error)
     if len(skipped) == len(archs):
         raise skipped[0]
-    numbers = summary(runs.frame, table, [category.name for category in categories], choice.folds)
+    names = [category.name for category in categories]
+    numbers = summary(runs.frame, table, names, choice.folds, choice.imagesize)
     with new_file(folder / f"table{number}.csv") as file:
         numbers.to_csv(file)
     return TableResult(numbers, tuple(arch for arch in archs if not runs.has_any(arch)))

@@ -15,22 +15,26 @@ KEY = ["arch", "distance", "reduction", "variance_threshold", "category", "fold"
 
 
 class RunFile:
-    """The rows of a table's runs, on disk after every addition."""
+    """The rows of a table's runs, on disk after every addition.
+
+    Raises
+    ------
+    ParameterError
+        When the file was begun with other options, or is damaged.
+    """
 
     def __init__(self, file: Path, options: dict[str, Any]) -> None:
         self._file = file
         document = file.with_suffix(".json")
         if document.is_file() and file.is_file():
-            before = json.loads(document.read_text())
+            before = _options(document)
             changed = [name for name in options if options[name] != before.get(name)]
             if changed:
                 raise ParameterError(
                     f"{file} was begun with another {changed[0]} ({before.get(changed[0])}, now "
                     f"{options[changed[0]]}): choose another folder, or remove the file"
                 )
-            self.frame = pd.read_csv(file, dtype=dict.fromkeys(KEY, str), keep_default_na=False, na_values={})
-            numbers = [name for name in self.frame.columns if name not in KEY]
-            self.frame[numbers] = self.frame[numbers].apply(pd.to_numeric)
+            self.frame = _rows(file)
         else:
             self.frame = pd.DataFrame(columns=KEY)
         with new_file(document) as unfinished:
@@ -50,3 +54,26 @@ class RunFile:
         self.frame = pd.concat([self.frame, new], ignore_index=True) if len(self.frame) else new
         with new_file(self._file) as unfinished:
             self.frame.to_csv(unfinished, index=False)
+
+
+def _options(document: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(document.read_text()))
+    except (ValueError, TypeError):
+        raise _damaged(document) from None
+
+
+def _rows(file: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(file, dtype=dict.fromkeys(KEY, str), keep_default_na=False, na_values={})
+        numbers = frame.columns.difference(KEY, sort=False)
+        frame[numbers] = frame[numbers].apply(pd.to_numeric)
+    except ValueError:  # so are the errors of pandas' readers
+        raise _damaged(file) from None
+    if not set(KEY) < set(frame.columns):
+        raise _damaged(file)
+    return frame
+
+
+def _damaged(file: Path) -> ParameterError:
+    return ParameterError(f"{file} is damaged: remove it, and the table is begun anew")

@@ -11,15 +11,21 @@ from anomaly_lib.tables.run_file import KEY
 
 
 def summary(
-    runs: pd.DataFrame, table: Table, categories: Sequence[str], folds: Sequence[int]
+    runs: pd.DataFrame,
+    table: Table,
+    categories: Sequence[str],
+    folds: Sequence[int],
+    imagesize: int | None = None,
 ) -> pd.DataFrame:
     """Return the table: per setting the mean over categories of the means over folds, and its standard error.
 
     Rows are levels and their sum, or sigmas; columns are pairs of the setting and ``mean``, ``sem`` and
-    ``paper``, or ``fpr`` and ``tpr``. Numbers are in per cent.
+    ``paper``, or ``fpr`` and ``tpr``. Numbers are in per cent. ``paper`` is a mean over the 15 categories of
+    MVTec AD: it is there when they are the `categories`, and no other `imagesize` than the network's is set.
     """
     chosen = runs[runs["category"].isin(categories) & runs["fold"].isin([str(fold) for fold in folds])]
-    paper = set(categories) <= set(ALL_CATEGORIES) and not table.augment and not table.sigmas
+    paper = set(categories) == set(ALL_CATEGORIES) and imagesize is None
+    paper = paper and not table.augment and not table.sigmas
     columns: dict[tuple[str, str], pd.Series] = {}
     for setting in table.settings:
         own = chosen[(chosen[KEY[:4]] == list(setting.key)).all(axis=1)]

@@ -76,6 +76,27 @@ def test_the_saved_model_is_the_one_that_predicted(trained: tuple[Path, Result])
     assert predictions.threshold == model.threshold_
 
 
+def test_a_size_that_is_not_the_models_is_refused_before_the_folder_is_made(
+    trained: tuple[Path, Result], small_data: Path, tmp_path: Path
+) -> None:
+    words = ["evaluate", "--device", "cpu", str(tmp_path / "r"), "model_loader", "-p"]
+    words += [str(trained[0] / "models" / "mvtec_disc"), "dataset", "--imagesize", "128", "-d", "disc"]
+    result = run([*words, "mvtec", str(small_data)])
+    assert "omit --resize and --imagesize" in error_of(result)
+    assert "is evaluated at" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_trained_here_is_no_official_encoder(
+    trained: tuple[Path, Result], small_data: Path, tmp_path: Path
+) -> None:
+    model = trained[0] / "models" / "mvtec_disc"
+    refused = error_of(evaluate(tmp_path / "r", small_data, "patch_svdd", "--weights", str(model)))
+    assert "a model that was trained here is evaluated with: model_loader -p" in refused
+    missing = error_of(evaluate(tmp_path / "r", small_data, "patch_svdd", "--weights", "none.pkl"))
+    assert "model_loader" not in missing
+
+
 def test_checkpoints_stand_under_the_category_and_training_goes_on_from_them(
     small_data: Path, tmp_path: Path
 ) -> None:
@@ -86,9 +107,33 @@ def test_checkpoints_stand_under_the_category_and_training_goes_on_from_them(
     assert result.exit_code == 0, result.output
     assert "going on after epoch 2" in result.stderr
     table = pd.read_csv(tmp_path / "project" / "group_0" / "training" / "mvtec_disc.csv")
-    assert table["epoch"].tolist() == [3]
+    assert table["epoch"].tolist() == [1, 2, 3]
+    assert table.notna().all(axis=None)
+    assert train(tmp_path, small_data, "--epochs", "3", *options).exit_code == 0
+    finished = pd.read_csv(tmp_path / "project" / "group_1" / "training" / "mvtec_disc.csv")
+    pd.testing.assert_frame_equal(finished.drop(columns="seconds"), table.drop(columns="seconds"))
+    fewer = train(tmp_path, small_data, "--epochs", "1", *options)
+    assert "epochs is 1: the checkpoint" in error_of(fewer)
     refused = train(tmp_path, small_data, "--epochs", "3", "--lr", "0.5", *options)
     assert "lr 0.0001 (now 0.5)" in error_of(refused)
+    checkpoint = tmp_path / "checkpoints" / "mvtec_disc" / "epoch_00003"
+    no_model = evaluate(tmp_path / "r", small_data, "model_loader", "-p", str(checkpoint))
+    assert "holds no model but a checkpoint of a training" in error_of(no_model)
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_help_names_both_numbers_of_s() -> None:
+    words = ["train", "results", "patch_svdd", "--help"]
+    assert "--S S64 S32" in run(words).output
+
+
+@pytest.mark.parametrize(("buffer", "said"), [((), 0), (("--buffer", "100"), 1)])
+def test_a_buffer_is_said_to_have_no_effect(
+    small_data: Path, tmp_path: Path, buffer: tuple[str, ...], said: int
+) -> None:
+    result = train(tmp_path, small_data, "--epochs", "1", "sampler", *buffer, "random")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("--buffer has no effect; patch_svdd") == said
 
 
 def test_the_argument_list_of_notebooks_works(small_data: Path, tmp_path: Path) -> None:
@@ -102,7 +147,12 @@ def test_the_argument_list_of_notebooks_works(small_data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("options", "named"),
-    [(("--K", "48"), "K is 48"), (("--S", "16", "3"), "S is 3"), (("--repeat", "0"), "repeat is 0")],
+    [
+        (("--K", "48"), "K is 48"),
+        (("--S", "16", "3"), "S is 3"),
+        (("--repeat", "0"), "repeat is 0"),
+        (("--lr", "nan"), "lr is nan"),
+    ],
 )
 def test_a_wrong_value_is_one_sentence_that_names_it(
     small_data: Path, tmp_path: Path, options: tuple[str, ...], named: str
@@ -130,6 +180,7 @@ def test_an_official_encoder_is_evaluated_on_each_category(
     assert list(table.index) == ["mvtec_disc", "mvtec_ring", "Mean"]
     assert set(PARTS) <= set(table.columns)
     predictions = load_predictions(tmp_path / "r" / "predictions" / "mvtec_ring.npz")
+    assert predictions.pixelwise_pred.shape == (4, 64, 64)
     assert np.isnan(predictions.threshold)
     assert not (tmp_path / "r" / "training").exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from failures import error_of
 
 from anomaly_lib import Gaussian, metrics, read_category
 from anomaly_lib.__main__ import main as anomaly
+from anomaly_lib.arguments import ALL_CATEGORIES
 from anomaly_lib.errors import DataError, ParameterError, WeightsError
 from anomaly_lib.tables import TABLES, Setting, TableChoice, formatted, run_table, summary
 from anomaly_lib.tables import run as module
 from anomaly_lib.tables.grids import PAPER, narrowed
+from anomaly_lib.tables.run_file import KEY
 
 LITE = "tf_efficientnet_lite0"
 
@@ -167,29 +170,69 @@ def test_table_4_has_alarms_at_sigmas_of_augmented_fits(small: Path, tmp_path: P
 def test_means_are_over_categories_and_the_paper_stands_beside_mvtec(small: Path) -> None:
     setting = Setting("efficientnet-b4")
     table = narrowed(TABLES[2], TableChoice(small, archs=(setting.arch,)))
-    values = {("bottle", "0"): 1.0, ("bottle", "1"): 0.8, ("screw", "0"): 0.6, ("screw", "1"): 0.6}
+    values = {(name, fold): 0.6 for name in ALL_CATEGORIES for fold in ("0", "1")}
+    values |= {("bottle", "0"): 1.0, ("bottle", "1"): 0.8}
     rows = [
         {**dict(zip(("arch", "distance", "reduction", "variance_threshold"), setting.key, strict=True))}
         | {"category": category, "fold": fold, "level_6": value, "sum": value / 2}
         for (category, fold), value in values.items()
     ]
     runs = pd.DataFrame(rows)
-    numbers = summary(runs, table, ("bottle", "screw"), (0, 1))
-    assert numbers.loc["level_6", (setting.title, "mean")] == pytest.approx(75)
+    numbers = summary(runs, table, ALL_CATEGORIES, (0, 1))
+    assert numbers.loc["level_6", (setting.title, "mean")] == pytest.approx(62)
     assert numbers.loc["level_6", (setting.title, "sem")] == pytest.approx(
-        np.std([90, 60], ddof=1) / math.sqrt(2)
+        np.std([90, *[60] * 14], ddof=1) / math.sqrt(15)
     )
     assert numbers.loc["level_6", (setting.title, "paper")] == 96.7
     assert numbers.loc["sum", (setting.title, "paper")] == PAPER[setting.arch][-1] == 94.8
     shown = formatted(numbers)
-    assert shown.loc["level_6", (setting.title, "mean ± SEM")] == "75.0 ± 15.0"
+    assert shown.loc["level_6", (setting.title, "mean ± SEM")] == "62.0 ± 2.0"
     assert shown.loc["level_0", (setting.title, "mean ± SEM")] == ""
-    other = summary(runs.assign(category="lid"), table, ("lid",), (0, 1))
-    assert "paper" not in other.columns.get_level_values(1)
+    others = [
+        summary(runs.assign(category="lid"), table, ("lid",), (0, 1)),
+        summary(runs, table, ("bottle",), (0, 1)),
+        summary(runs, table, ALL_CATEGORIES[1:], (0, 1)),
+        summary(runs, table, ALL_CATEGORIES, (0, 1), imagesize=64),
+    ]
+    for other in others:
+        assert "paper" not in other.columns.get_level_values(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("table1_runs.json", ""),
+        ("table1_runs.json", "[1, 2]"),
+        ("table1_runs.csv", ""),
+        ("table1_runs.csv", "no,table\n1,2\n"),
+        ("table1_runs.csv", 'arch,"distance\nresnet18'),
+        ("table1_runs.csv", f"{','.join(KEY)},sum\n{LITE},l2,none,,disc,0,high\n"),
+    ],
+)
+def test_a_damaged_file_of_runs_is_to_be_removed(
+    first: tuple[Path, Result], small: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    for suffix in ("json", "csv"):
+        shutil.copy(first[0] / f"table1_runs.{suffix}", tmp_path)
+    (tmp_path / name).write_text(content)
+    result = run(1, tmp_path, small, "-a", LITE, "--fold", "0,1", "--imagesize", 64, "--device", "cpu")
+    assert error_of(result) == f"{tmp_path / name} is damaged: remove it, and the table is begun anew"
+    assert (tmp_path / name).read_text() == content
+
+
+def test_the_help_lists_the_tables_line_by_line() -> None:
+    lines = [line.strip() for line in run("--help").stdout.splitlines()]
+    assert "3  PCA and NPCA" in lines
+    assert not any("\\b" in line or "\b" in line for line in lines)
 
 
 def test_wrong_choices_are_one_sentence(small: Path, tmp_path: Path, write_category: Any) -> None:
     assert "--fold 7: use 0 to 4" in error_of(run(1, tmp_path, small, "--fold", 7))
+    for words in (("--augment",), ()):
+        sentence = error_of(run(2, tmp_path, small, *words, "--augmentations", "flip,foo"))
+        assert sentence == (
+            "--augmentations foo: use some of flip, rotate90, rotate45, background_edge, noise"
+        )
     assert "'5' is not one of" in error_of(run(5, tmp_path, small))
     assert "no category 'lid'" in error_of(run(1, tmp_path, small, "-d", "lid"))
     assert list(tmp_path.iterdir()) == []

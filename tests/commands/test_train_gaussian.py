@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from anomaly_lib import (
 )
 from anomaly_lib.__main__ import main as anomaly
 from anomaly_lib.commands.train import main as train
+from anomaly_lib.datasets.safe_augmentations import safe_augmentations
 
 Words = Callable[..., list[str]]
 
@@ -112,14 +114,19 @@ def test_options_are_the_detector_s(
     [
         (("--pca", "--npca", "--variance_threshold", "0.9"), "--pca and --npca: give one of them"),
         (("--l2", "--ocsvm"), "--l2 and --ocsvm: give one of them"),
+        (("--pca",), "--pca needs --variance_threshold, as in --pca --variance_threshold 0.99"),
+        (("--npca",), "--npca needs --variance_threshold, as in --npca --variance_threshold 0.99"),
         (
-            ("--pca",),
-            "variance_threshold goes with reduction pca or npca, and they with it: give both or none",
+            ("--variance_threshold", "0.9"),
+            "--variance_threshold needs --pca or --npca, as in --npca --variance_threshold 0.9",
         ),
         (("--extract_blocks", "1;2"), "'1;2' is no list of whole numbers: give one like 0,1,2"),
-        (("--extract_blocks", "7"), "levels 7 of test_resnet: it has 0 to 4"),
+        (("--extract_blocks", "7"), "levels (--extract_blocks) 7 of test_resnet: use 0 to 4"),
         (("--augment",), "it is not known what leaves good parts of 'disc' good"),
-        (("--augmentations", "spin"), "augment is spin"),
+        (("--augmentations", "flip,spin"), "--augmentations spin: use some of flip, rotate90"),
+        (("--augment_passes", "0"), "Invalid value for '--augment_passes': 0 is not in the range x>=1"),
+        (("--ocsvm", "--map_levels", "4"), "map_levels are 4: distance ocsvm makes no maps"),
+        (("sampler", "-p", "0.1", "identity"), "sampler: Gaussian has no memory bank; omit the word"),
         (("--fold", "5"), "'5' is not one of"),
     ],
 )
@@ -128,6 +135,21 @@ def test_wrong_options_are_one_sentence_and_leave_no_folder(
 ) -> None:
     assert sentence in error_of(run(words(tmp_path, *options)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_category_has_the_augmentations_that_are_safe_for_it(
+    words: Words, write_category: Any, tmp_path: Path
+) -> None:
+    for name in ("carpet", "screw"):
+        write_category(tmp_path / "data", name, train=6, good=1, defects={"spot": 1})
+    options = ("--augment", "--augment_passes", "1", "--extract_blocks", "2")
+    both = words(tmp_path / "r", *options, dataset=("-d", "carpet", "-d", "screw"))
+    result = run([*both[:-1], str(tmp_path / "data")])
+    assert result.exit_code == 0, result.output
+    for name in ("carpet", "screw"):
+        folder = tmp_path / "r" / "project" / "group" / "models" / f"mvtec_{name}"
+        assert load_detector(folder, device="cpu").augment == safe_augmentations([name])
+    assert safe_augmentations(["carpet"]) != safe_augmentations(["screw"])
 
 
 def test_contamination_is_the_same_in_training_and_evaluation(

@@ -12,7 +12,7 @@ import torch
 
 from anomaly_lib import Detector, Ensemble, Gaussian, PatchCore, PatchSVDD, Scores, Transform, load_detector
 from anomaly_lib.detectors import NotFittedError
-from anomaly_lib.errors import AnomalyError, DataError
+from anomaly_lib.errors import AnomalyError, DataError, ModelFileError, ParameterError
 
 SMALL = Transform(resize=72, crop=64)
 
@@ -319,6 +319,50 @@ def test_integer_images_are_refused_with_the_remedy(make: Make, fitted: Detector
     for use in (make().fit, fitted.score):
         with pytest.raises(DataError, match="divide 8-bit images by 255"):
             use(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("wrong", [{"transform": []}, {"transform": {"resize": None}}, None])
+def test_a_damaged_description_is_said_to_be_damaged(
+    fitted: Detector, tmp_path: Path, wrong: dict[str, Any] | None
+) -> None:
+    fitted.save(tmp_path / "model")
+    rewrite_description(
+        tmp_path / "model", lambda saved: {"method": fitted.method} if wrong is None else saved | wrong
+    )
+    with pytest.raises(ModelFileError, match="is damaged"):
+        load_detector(tmp_path / "model", device="cpu")
+
+
+def rewrite_description(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    file = folder / "model.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
+
+
+@pytest.fixture(scope="module")
+def small_model(normal_images: torch.Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a saved Patch SVDD, whose description may be rewritten."""
+    model = PatchSVDD(epochs=0, S=(64, 32), threshold_images=0, transform=SMALL, device="cpu")
+    folder = tmp_path_factory.mktemp("small") / "model"
+    model.fit(normal_images[:1]).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes", [{"S": [16]}, {"S": ["a", "b"]}, {"S": None}, {"device": "cpu"}, {"checkpoints": 3}, {"D": ""}]
+)
+def test_a_damaged_parameter_is_said_to_be_damaged(small_model: Path, changes: dict[str, Any]) -> None:
+    before = (small_model / "model.json").read_text()
+    rewrite_description(small_model, lambda saved: saved | {"parameters": saved["parameters"] | changes})
+    with pytest.raises(ModelFileError, match="is damaged"):
+        load_detector(small_model, device="cpu")
+    (small_model / "model.json").write_text(before)
+    load_detector(small_model, device="cpu")
+
+
+def test_an_error_that_says_what_is_wrong_is_told_as_it_is(small_model: Path) -> None:
+    """Though a `ParameterError` is a `ValueError`."""
+    with pytest.raises(ParameterError, match="omit --weights"):
+        load_detector(small_model, device="cpu", weights="any")
 
 
 # --- Progress ---

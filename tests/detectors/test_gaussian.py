@@ -463,16 +463,18 @@ def test_a_model_of_other_weights_is_refused(make: Make, normal: torch.Tensor, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"levels": (5,)}, "levels 5 of test_resnet: it has 0 to 4"),
-        ({"levels": (-1,)}, "levels -1"),
+        ({"levels": (5,)}, r"levels \(--extract_blocks\) 5 of test_resnet: use 0 to 4"),
+        ({"levels": (-1,)}, r"levels \(--extract_blocks\) -1"),
         ({"backbone": "no_such_net"}, "unknown backbone 'no_such_net'"),
         ({"distance": "l1"}, "distance is 'l1': use one of mahalanobis, l2, sed, ocsvm"),
         ({"reduction": "pca"}, "variance_threshold goes with reduction"),
         ({"variance_threshold": 0.9}, "variance_threshold goes with reduction"),
         ({"reduction": "npca", "variance_threshold": 1.0}, "variance_threshold is 1.0"),
+        ({"distance": "ocsvm", "map_levels": (3, 4)}, "map_levels are 3, 4: distance ocsvm makes no maps"),
         ({"fold": 5}, "fold is 5: use 0 to 4"),
-        ({"augment": ("spin",)}, "augment is spin"),
-        ({"augment": ("flip",), "augment_passes": 0}, "in 0 passes"),
+        ({"augment": ("spin",)}, "--augmentations spin: use some of flip"),
+        ({"augment_by_name": {"mvtec_lid": ("spin",)}}, "--augmentations spin: use some of flip"),
+        ({"augment": ("flip",), "augment_passes": 0}, "--augment_passes 0: use 1 or more"),
         ({"false_alarm_rate": 0.0}, "false_alarm_rate is 0.0"),
     ],
 )

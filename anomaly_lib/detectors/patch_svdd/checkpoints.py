@@ -14,6 +14,9 @@ from anomaly_lib.model_files import new_folder, read_model, write_model
 
 log = logging.getLogger(__name__)
 
+CHECKPOINT = "patch_svdd_checkpoint"
+"""The method in the ``model.json`` of a checkpoint, which is none of a detector."""
+
 
 class Checkpoints:
     """The checkpoints of one training: ``<folder>/epoch_00010/`` holds json and safetensors.
@@ -37,7 +40,7 @@ class Checkpoints:
         older = self._complete()
         with new_folder(self._folder / f"epoch_{training.epoch:05d}") as unfinished:
             description = {
-                "method": "patch_svdd_checkpoint",
+                "method": CHECKPOINT,
                 "epoch": training.epoch,
                 "options": asdict(training.options),
                 "images": self._fingerprint,
@@ -46,21 +49,26 @@ class Checkpoints:
         for folder in older:
             shutil.rmtree(folder)
 
-    def resume(self, training: Training) -> None:
-        """Bring a new `training` to the newest checkpoint, when there is one.
+    def resume(self, training: Training, epochs: int) -> None:
+        """Bring a new `training`, of so many `epochs`, to the newest checkpoint, when there is one.
 
         Raises
         ------
         ParameterError
-            When it is of other images or options.
+            When it is of other images or options, or of a later epoch than the last that is wanted.
         """
         found = self._complete()
         if not found:
             return
         description, tensors = read_model(found[-1])
-        if description.get("method") != "patch_svdd_checkpoint":
+        if description.get("method") != CHECKPOINT:
             raise ModelFileError(f"{found[-1]} is no checkpoint of a training: give another folder")
         self._require_same(description, training)
+        if description["epoch"] > epochs:
+            raise ParameterError(
+                f"epochs is {epochs}: the checkpoint in {self._folder} is of epoch {description['epoch']} "
+                "already; give another folder to --checkpoints or more --epochs"
+            )
         training.restore(tensors, description["epoch"])
         log.info("going on after epoch %d from %s", training.epoch, found[-1])
 

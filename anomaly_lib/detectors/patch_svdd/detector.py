@@ -159,7 +159,7 @@ class PatchSVDD(Detector):
         self._check_parameters()
 
     def prepare(self, name: str, watch: Watch) -> None:
-        """Keep checkpoints under `name`, and tell `watch` of every epoch."""
+        """Keep checkpoints under `name`, and tell `watch` of every epoch, those before a checkpoint first."""
         self._watch = watch
         if self.checkpoints is not None:
             self.checkpoints = self.checkpoints / name
@@ -281,11 +281,13 @@ class PatchSVDD(Detector):
         for name in ("D", "batch_size", "repeat", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("epochs", "lambda_value", "look_every", "threshold_images"):
+        for name in ("epochs", "look_every", "threshold_images"):
             if getattr(self, name) < 0:
                 raise ParameterError(f"{name} is {getattr(self, name)}: it must not be negative")
-        if self.lr <= 0:
-            raise ParameterError(f"lr is {self.lr}: it must be positive")
+        if not (math.isfinite(self.lambda_value) and self.lambda_value >= 0):
+            raise ParameterError(f"lambda_value is {self.lambda_value}: it must be finite and not negative")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ParameterError(f"lr is {self.lr}: it must be finite and positive")
         check_sampling(self.sampler, self.coreset)
         require_rate("false_alarm_rate", self.false_alarm_rate)
 
@@ -344,7 +346,10 @@ class PatchSVDD(Detector):
         training = Training(pixels, self.mean_image_, options)
         checkpoints = Checkpoints(self.checkpoints, pixels) if self.checkpoints is not None else None
         if checkpoints is not None:
-            checkpoints.resume(training)
+            checkpoints.resume(training, self.epochs)
+        known_from = training.epoch - len(training.losses) + 1  # 1, but for checkpoints that kept no losses
+        for epoch, losses in enumerate(training.losses, start=known_from):
+            self._watch(epoch, losses, None)
         said = ""
         while training.epoch < self.epochs:
             losses = training.run_epoch(f"epoch {training.epoch + 1} of {self.epochs}{said}", progress)

@@ -49,6 +49,8 @@ class Training:
         The encoder as it is now.
     epoch
         Epochs done.
+    losses
+        What `run_epoch` returned, epoch by epoch up to now.
     """
 
     def __init__(self, images: torch.Tensor, mean: torch.Tensor, options: TrainingOptions) -> None:
@@ -67,6 +69,7 @@ class Training:
         learning = [weights for weights in self._networks.parameters() if weights.requires_grad]
         self._optimizer = torch.optim.Adam(learning, lr=options.lr)
         self.epoch = 0
+        self.losses: list[dict[str, float]] = []
 
     @property
     def batches(self) -> int:
@@ -82,7 +85,8 @@ class Training:
                 sums[name] = sums.get(name, 0) + value.detach()
             progress(stage, done, self.batches)
         self.epoch += 1
-        return {name: float(value) / self.batches for name, value in sums.items()}
+        self.losses.append({name: float(value) / self.batches for name, value in sums.items()})
+        return self.losses[-1]
 
     def step(self, images: dict[str, torch.Tensor]) -> Terms:
         """Do a step of Adam on pairs from images, of numbers (b,) for each term; return the terms."""
@@ -131,9 +135,15 @@ class Training:
     # Checkpoints
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return everything that a step changes: networks, optimizer, random state."""
+        """Return everything that an epoch changes: networks, optimizer, random state, losses so far."""
         moments = self._optimizer.state_dict()["state"]
+        names = self.losses[0] if self.losses else ()
         return {
+            # (epochs,) each; JSON could not hold the nan of a training that diverged
+            **{
+                f"losses.{name}": torch.tensor([losses[name] for losses in self.losses], dtype=torch.float64)
+                for name in names
+            },
             **{f"networks.{name}": value for name, value in self._networks.state_dict().items()},
             **{f"adam.{i}.{name}": value for i, of in moments.items() for name, value in of.items()},
             "generator": self._generator.get_state(),
@@ -149,11 +159,7 @@ class Training:
         """
         state = dict(state)
         self._generator.set_state(state.pop("generator"))
-        networks = {
-            name.removeprefix("networks."): state.pop(name)
-            for name in list(state)
-            if name.startswith("networks.")
-        }
+        networks, losses = (_taken(state, prefix) for prefix in ("networks.", "losses."))
         try:
             self._networks.load_state_dict(networks)
         except RuntimeError as error:
@@ -165,3 +171,10 @@ class Training:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.epoch = epoch
+        columns = (column.tolist() for column in losses.values())
+        self.losses = [dict(zip(losses, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _taken(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Take what begins with `prefix` out of `state` and return it without."""
+    return {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}

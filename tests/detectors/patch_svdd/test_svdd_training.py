@@ -140,7 +140,7 @@ def test_a_resumed_training_goes_on_to_the_bit(pixels: torch.Tensor, tmp_path: P
         first.run_epoch("epoch", silent)
     Checkpoints(tmp_path, pixels).save(first)
     second = training(pixels)
-    Checkpoints(tmp_path, pixels).resume(second)
+    Checkpoints(tmp_path, pixels).resume(second, 4)
     assert second.epoch == 2
     for _ in range(2):
         losses = second.run_epoch("epoch", silent)
@@ -148,6 +148,8 @@ def test_a_resumed_training_goes_on_to_the_bit(pixels: torch.Tensor, tmp_path: P
         expected = whole.run_epoch("epoch", silent)
     assert losses == expected
     assert_same_state(whole, second)
+    assert second.losses == whole.losses
+    assert len(whole.losses) == 4
 
 
 def test_the_newest_checkpoint_is_kept_and_is_no_pickle(pixels: torch.Tensor, tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_the_newest_checkpoint_is_kept_and_is_no_pickle(pixels: torch.Tensor, tm
 
 def test_without_a_checkpoint_a_training_starts_anew(pixels: torch.Tensor, tmp_path: Path) -> None:
     one = training(pixels)
-    Checkpoints(tmp_path / "none", pixels).resume(one)
+    Checkpoints(tmp_path / "none", pixels).resume(one, 1)
     assert_same_state(training(pixels), one)
 
 
@@ -174,7 +176,7 @@ def test_a_checkpoint_of_other_options_is_refused(
 ) -> None:
     Checkpoints(tmp_path, pixels).save(training(pixels))
     with pytest.raises(ParameterError, match=said + ".*another folder to --checkpoints"):
-        Checkpoints(tmp_path, pixels).resume(training(pixels, **changes))
+        Checkpoints(tmp_path, pixels).resume(training(pixels, **changes), 1)
 
 
 def test_a_checkpoint_of_other_images_or_a_damaged_one_is_refused(
@@ -182,10 +184,25 @@ def test_a_checkpoint_of_other_images_or_a_damaged_one_is_refused(
 ) -> None:
     Checkpoints(tmp_path, pixels).save(training(pixels))
     with pytest.raises(ParameterError, match="of other training images"):
-        Checkpoints(tmp_path, pixels.flip(2)).resume(training(pixels))
+        Checkpoints(tmp_path, pixels.flip(2)).resume(training(pixels), 1)
     (tmp_path / "epoch_00000" / "model.safetensors").write_bytes(b"short")
     with pytest.raises(AnomalyError, match="damaged"):
-        Checkpoints(tmp_path, pixels).resume(training(pixels))
+        Checkpoints(tmp_path, pixels).resume(training(pixels), 1)
+
+
+def test_a_checkpoint_of_a_later_epoch_than_the_last_wanted_is_refused(
+    pixels: torch.Tensor, tmp_path: Path
+) -> None:
+    one = training(pixels)
+    for _ in range(3):
+        one.run_epoch("epoch", silent)
+    Checkpoints(tmp_path, pixels).save(one)
+    said = "epochs is 1: .* of epoch 3 already; give another folder to --checkpoints or more --epochs"
+    with pytest.raises(ParameterError, match=said):
+        Checkpoints(tmp_path, pixels).resume(training(pixels), 1)
+    finished = training(pixels)
+    Checkpoints(tmp_path, pixels).resume(finished, 3)
+    assert_same_state(one, finished)
 
 
 _FIT = """
@@ -228,7 +245,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
     resumed, resumed_epochs = fit(tmp_path / "checkpoints")
     whole, epochs = fit(None)
     assert epochs == list(range(1, 9))
-    assert resumed_epochs == list(range(int(newest.removeprefix("epoch_")) + 1, 9))
+    assert resumed_epochs == epochs
     for side in (64, 32):
         assert torch.equal(resumed.memory_banks_[side], whole.memory_banks_[side])
     test = read_category(small_data, "disc").test_images(whole.transform)
