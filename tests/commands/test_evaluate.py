@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from failures import error_of
+from running import error_of
 
 from anomaly_lib import (
     PatchCore,

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
-from failures import error_of
+from click.testing import Result
+from running import error_of, run
 
 from anomaly_lib import PatchSVDD, get_train_args, load_detector, load_predictions, load_results
-from anomaly_lib.__main__ import main as anomaly
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few")
 
@@ -17,10 +16,6 @@ SMALL = ("--D", "4", "--repeat", "1", "--batch_size", "4", "--S", "16", "16")
 PARTS = [
     f"{kind}_{part}" for part in ("K64", "K32", "sum") for kind in ("instance_auroc", "full_pixel_auroc")
 ]
-
-
-def run(words: list[str]) -> Result:
-    return CliRunner().invoke(anomaly, words)
 
 
 def train(results: Path, data: Path, *options: str, run_options: tuple[str, ...] = ()) -> Result:

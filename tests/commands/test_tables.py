@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from failures import error_of
+from running import error_of
 
 from anomaly_lib import Gaussian, metrics, read_category
 from anomaly_lib.__main__ import main as anomaly

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from failures import error_of
+from running import error_of, run
 
 from anomaly_lib import (
     Ensemble,
@@ -24,14 +24,9 @@ from anomaly_lib import (
     load_predictions,
     load_results,
 )
-from anomaly_lib.__main__ import main as anomaly
 from anomaly_lib.commands.train import main as train
 
 Words = Callable[..., list[str]]
-
-
-def run(words: list[str]) -> Result:
-    return CliRunner().invoke(anomaly, words)
 
 
 @pytest.fixture(scope="module")

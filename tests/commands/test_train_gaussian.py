@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
-from failures import error_of
+from running import error_of, run
 
 from anomaly_lib import (
     Gaussian,
@@ -18,15 +17,10 @@ from anomaly_lib import (
     load_predictions,
     load_results,
 )
-from anomaly_lib.__main__ import main as anomaly
 from anomaly_lib.commands.train import main as train
 from anomaly_lib.datasets.safe_augmentations import safe_augmentations
 
 Words = Callable[..., list[str]]
-
-
-def run(words: list[str]) -> Result:
-    return CliRunner().invoke(anomaly, words)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,13 @@
-"""What the tests of the commands ask of a command that failed."""
+"""How the tests run a command, and what they ask of one that failed."""
 
-from click.testing import Result
+from click.testing import CliRunner, Result
+
+from anomaly_lib.__main__ import main
+
+
+def run(words: list[str]) -> Result:
+    """Run ``anomaly`` with `words` in this process."""
+    return CliRunner().invoke(main, words)
 
 
 def error_of(result: Result) -> str:
