@@ -26,7 +26,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from anomaly_lib import metrics
 from anomaly_lib.datasets import Category, find_categories, read_category, read_picture
@@ -296,8 +295,8 @@ def load_results(folder: Path | str) -> pd.DataFrame:
 def _override_transform(detector: Detector, data: DataChoice) -> None:
     """Give the detector the geometry that the user asked for; one fitted that cannot have it says why."""
     asked = detector.transform.override(data.resize, data.imagesize)
-    if asked != detector.transform and detector.fitted:
-        detector.score(torch.zeros(1, 3, asked.size, asked.size))  # raises where the size is the model's own
+    if detector.fitted:
+        detector.require_size(asked.size, asked.size)
     detector.transform = asked
 
 

@@ -354,11 +354,9 @@ def test_a_size_that_a_model_cannot_be_evaluated_at_is_refused_before_anything(
     data: DataChoice, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class OfOneSize(Yellow):
-        def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
-            _, batches = checked_batches(images)
-            if any(batch.shape[2] != 48 for batch in batches):
+        def require_size(self, height: int, width: int) -> None:
+            if (height, width) != (48, 48):
                 raise DataError("of one size")
-            return super().score(images, progress)
 
     with pytest.raises(DataError, match="of one size"):
         evaluate(tmp_path / "results", [lambda: OfOneSize.load(Path())], replace(data, imagesize=32))

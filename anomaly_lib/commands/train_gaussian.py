@@ -76,10 +76,11 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
         "seed": seed,
         "device": device,
     }
-    for name in ("weights", "variance_threshold", "level_maps", "false_alarm_rate", "precision"):
-        parameters[name] = options[name]
-    for name in ("augment", "augment_by_name", "augment_passes"):
-        parameters[name] = options[name]
+    names = (
+        *("weights", "variance_threshold", "level_maps", "false_alarm_rate", "precision"),
+        *("augment", "augment_by_name", "augment_passes"),
+    )
+    parameters |= {name: options[name] for name in names}
 
     def make() -> "Detector":
         return Gaussian(options["arch"] or DEFAULT_BACKBONE, flat(options["levels"]), **parameters)

@@ -110,6 +110,9 @@ class Detector(ABC):
             Called after every epoch.
         """
 
+    def require_size(self, height: int, width: int) -> None:  # noqa: B027  (most methods take any size)
+        """Raise a `DataError` when the fitted detector cannot score images of this size, in pixels."""
+
     @property
     def fitted(self) -> bool:
         """Whether `fit` has been called or a fitted model loaded."""

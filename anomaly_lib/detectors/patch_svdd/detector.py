@@ -190,7 +190,7 @@ class PatchSVDD(Detector):
         kinds: dict[str, list[torch.Tensor]] = {}
         total, batches = checked_batches(images)
         for batch in track(_regrouped(batches, _SEARCHED), "score", total, progress):
-            self._require_size(batch)
+            self.require_size(*batch.shape[2:])
             for kind, maps in self._maps(batch).items():
                 kinds.setdefault(kind, []).append(maps.cpu())
         empty = torch.zeros(0, self.transform.size, self.transform.size)
@@ -321,11 +321,12 @@ class PatchSVDD(Detector):
             )
         return pixels
 
-    def _require_size(self, images: torch.Tensor) -> None:
-        fitted, given = tuple(self.mean_image_.shape[1:]), tuple(images.shape[2:])
-        if fitted != given:
+    def require_size(self, height: int, width: int) -> None:
+        """Raise a `DataError` when the size is not that of the mean image."""
+        fitted = tuple(self.mean_image_.shape[1:])
+        if fitted != (height, width):
             raise DataError(
-                f"images of {given[1]} x {given[0]} pixels for a Patch SVDD that was fitted on {fitted[1]} x "
+                f"images of {width} x {height} pixels for a Patch SVDD that was fitted on {fitted[1]} x "
                 f"{fitted[0]}: its mean image is of that size; omit --resize and --imagesize"
             )
 
