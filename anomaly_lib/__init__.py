@@ -7,13 +7,13 @@ wait for torch.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from anomaly_lib.arguments import ALL_CATEGORIES, commandline_args, get_evaluate_args, get_train_args
+from anomaly_lib.commands.arguments import ALL_CATEGORIES, commandline_args, get_evaluate_args, get_train_args
 from anomaly_lib.folders import data_folder, sample_folder, work_folder
 
 if TYPE_CHECKING:
-    from anomaly_lib.backbones import Backbone
     from anomaly_lib.datasets import ImageFiles, find_categories, read_category
     from anomaly_lib.datasets.sample import generate_sample
+    from anomaly_lib.datasets.transforms import Transform
     from anomaly_lib.detectors import (
         Detector,
         Ensemble,
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
         Scores,
         load_detector,
     )
-    from anomaly_lib.predictions import Predictions, load_predictions
+    from anomaly_lib.evaluation.predictions import Predictions, load_predictions
+    from anomaly_lib.networks.backbone import Backbone
     from anomaly_lib.runs import load_results
-    from anomaly_lib.transforms import Transform
 
 _WHERE = {
-    "Backbone": "backbones",
+    "Backbone": "networks.backbone",
     "Detector": "detectors",
     "Ensemble": "detectors",
     "Gaussian": "detectors",
     "ImageFiles": "datasets",
     "PatchCore": "detectors",
     "PatchSVDD": "detectors",
-    "Predictions": "predictions",
+    "Predictions": "evaluation.predictions",
     "Scores": "detectors",
-    "Transform": "transforms",
+    "Transform": "datasets.transforms",
     "find_categories": "datasets",
     "generate_sample": "datasets.sample",
     "load_detector": "detectors",
-    "load_predictions": "predictions",
+    "load_predictions": "evaluation.predictions",
     "load_results": "runs",
     "read_category": "datasets",
 }

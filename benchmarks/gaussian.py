@@ -12,8 +12,8 @@ import torch
 from measuring import chosen_category, machine, seconds, write_table
 
 from anomaly_lib import Backbone, Gaussian
-from anomaly_lib.backbones import level_layers
-from anomaly_lib.kernels.moments import Moments, shrunk, whitening
+from anomaly_lib.detectors.gaussian.moments import Moments, shrunk, whitening
+from anomaly_lib.networks.backbone import level_layers
 
 
 @click.command()

@@ -17,9 +17,9 @@ from measuring import chosen_category, in_a_process_of_its_own, machine, seconds
 
 from anomaly_lib import PatchCore
 from anomaly_lib.datasets import Category
-from anomaly_lib.detectors.memory_bank import PROJECTION
+from anomaly_lib.detectors.patchcore.memory_bank import PROJECTION
+from anomaly_lib.evaluation.metrics import auroc
 from anomaly_lib.kernels.coreset import greedy_coreset, random_projection, start_at_some
-from anomaly_lib.metrics import auroc
 from anomaly_lib.runs import aurocs
 
 PLAIN_SELECTIONS = 200

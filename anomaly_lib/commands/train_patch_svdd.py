@@ -105,7 +105,7 @@ def evaluate_patch_svdd(weights: tuple[Path, ...], **options: Any) -> tuple[str,
 def official_makers(words: Mapping[str, Any], seed: int, device: str) -> list[Maker]:
     """Return what makes a detector for each file given to the word ``patch_svdd`` of ``evaluate``."""
     from anomaly_lib.detectors import PatchSVDD
-    from anomaly_lib.official_files import read_official_patch_svdd
+    from anomaly_lib.detectors.official import read_official_patch_svdd
 
     word = words["patch_svdd"]
     for file in word["weights"]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError
-from anomaly_lib.transforms import Transform
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from anomaly_lib.datasets.images import IMAGE_SUFFIXES, ImageFiles, read_grey, upright_size
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError
-from anomaly_lib.transforms import Transform
 
 GOOD = "good"
 

@@ -6,16 +6,20 @@ from typing import Any
 
 import torch
 
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector, Images, NotFittedError, Scores, TensorImages
 from anomaly_lib.detectors.ensemble import Ensemble
+from anomaly_lib.detectors.files import read_description
 from anomaly_lib.detectors.gaussian import Gaussian
+from anomaly_lib.detectors.official import (
+    OfficialPatchCore,
+    holds_official_patchcore,
+    read_official_patchcore,
+)
 from anomaly_lib.detectors.patch_svdd import PatchSVDD
 from anomaly_lib.detectors.patch_svdd.checkpoints import CHECKPOINT
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.errors import AnomalyError, ModelFileError
-from anomaly_lib.model_files import read_description
-from anomaly_lib.official_files import OfficialPatchCore, holds_official_patchcore, read_official_patchcore
-from anomaly_lib.transforms import Transform
 
 __all__ = [
     "Detector",

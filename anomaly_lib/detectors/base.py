@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 import numpy as np
 import torch
 
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import AnomalyError, DataError
+from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.progress import Progress, silent
-from anomaly_lib.thresholds import conformal_threshold
-from anomaly_lib.transforms import Transform
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,12 @@ from typing import ClassVar, Self
 import numpy as np
 import torch
 
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector, Images, Scores, normal_threshold
+from anomaly_lib.detectors.files import nan_to_none, new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.errors import ParameterError
-from anomaly_lib.model_files import nan_to_none, new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.progress import Progress, silent
-from anomaly_lib.transforms import Transform
 
 
 class Ensemble(Detector):

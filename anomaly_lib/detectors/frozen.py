@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anomaly_lib.backbones import Backbone
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector
+from anomaly_lib.detectors.files import nan_to_none
 from anomaly_lib.errors import ParameterError
-from anomaly_lib.model_files import nan_to_none
-from anomaly_lib.transforms import Transform
+from anomaly_lib.networks.backbone import Backbone
 
 D = TypeVar("D")
 

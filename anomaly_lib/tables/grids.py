@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anomaly_lib.datasets.safe_augmentations import safe_augmentations
-from anomaly_lib.detectors.gaussian import require_augmentations
-from anomaly_lib.detectors.level_models import Distance, Reduction
-from anomaly_lib.detectors.level_statistics import FOLDS
+from anomaly_lib.detectors.gaussian.detector import require_augmentations
+from anomaly_lib.detectors.gaussian.level_models import Distance, Reduction
+from anomaly_lib.detectors.gaussian.level_statistics import FOLDS
 from anomaly_lib.errors import ParameterError
 
 

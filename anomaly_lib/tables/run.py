@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anomaly_lib import metrics
 from anomaly_lib.datasets import Category, find_categories, read_category
 from anomaly_lib.detectors import Gaussian
-from anomaly_lib.detectors.level_models import fit_pooled
-from anomaly_lib.detectors.level_statistics import LevelStatistics, folds_of
+from anomaly_lib.detectors.gaussian.level_models import fit_pooled
+from anomaly_lib.detectors.gaussian.level_statistics import LevelStatistics, folds_of
 from anomaly_lib.errors import DataError, WeightsError
+from anomaly_lib.evaluation import metrics
+from anomaly_lib.evaluation.thresholds import chi_square_threshold
 from anomaly_lib.files import new_file
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.tables.grids import TABLES, Setting, Table, TableChoice, augmentations_of, narrowed
 from anomaly_lib.tables.run_file import KEY, RunFile
 from anomaly_lib.tables.summary import summary
-from anomaly_lib.thresholds import chi_square_threshold
 
 log = logging.getLogger(__name__)
 

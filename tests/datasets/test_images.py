@@ -14,8 +14,8 @@ from PIL import Image
 
 from anomaly_lib.datasets import ImageFiles, read_picture
 from anomaly_lib.datasets.images import read_grey, upright_size
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError
-from anomaly_lib.transforms import Transform
 
 ORIENTATION = 0x0112
 

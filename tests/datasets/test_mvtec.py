@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from anomaly_lib.datasets import Category, find_categories, read_category
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError
-from anomaly_lib.transforms import Transform
 
 WriteCategory = Callable[..., Path]
 

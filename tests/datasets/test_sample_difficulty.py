@@ -9,9 +9,9 @@ import pytest
 
 from anomaly_lib.datasets import read_category
 from anomaly_lib.datasets.sample import generate_sample
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.patchcore import PatchCore
-from anomaly_lib.metrics import auroc
-from anomaly_lib.transforms import Transform
+from anomaly_lib.evaluation.metrics import auroc
 
 
 def image_auroc(root: Path, category: str, size: int) -> float:

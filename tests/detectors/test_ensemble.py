@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from anomaly_lib import Ensemble, PatchCore, Transform, load_detector
-from anomaly_lib.backbones import Backbone
 from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.kernels.patches import embed_patches
-from anomaly_lib.thresholds import conformal_threshold
+from anomaly_lib.networks.backbone import Backbone
 
 SMALL = Transform(resize=72, crop=64)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from anomaly_lib.detectors.files import new_folder, read_model, write_model
 from anomaly_lib.detectors.patch_svdd.training import Training
 from anomaly_lib.errors import ModelFileError, ParameterError
-from anomaly_lib.model_files import new_folder, read_model, write_model
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import (
     Detector,
     Images,
@@ -24,19 +25,18 @@ from anomaly_lib.detectors.base import (
     normal_threshold,
     unwatched,
 )
+from anomaly_lib.detectors.files import nan_to_none, new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.detectors.frozen import remade, require_rate
+from anomaly_lib.detectors.official import read_official_patch_svdd
 from anomaly_lib.detectors.patch_svdd.checkpoints import Checkpoints
 from anomaly_lib.detectors.patch_svdd.network import LARGE, SMALL, STEP, HierarchicalEncoder
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
 from anomaly_lib.detectors.sampling import Sampler, check_sampling, select_rows
-from anomaly_lib.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import spread_scores
-from anomaly_lib.model_files import nan_to_none, new_folder, none_to_nan, read_model, write_model
-from anomaly_lib.official_files import read_official_patch_svdd
+from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.progress import Progress, silent, track
-from anomaly_lib.transforms import Transform
 
 log = logging.getLogger(__name__)
 

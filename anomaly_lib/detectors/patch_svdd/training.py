@@ -9,8 +9,8 @@ from torch import nn
 
 from anomaly_lib.detectors.patch_svdd.network import LARGE, HierarchicalEncoder, PositionClassifier
 from anomaly_lib.detectors.patch_svdd.pairs import Pairs
-from anomaly_lib.devices import Precision, autocast
 from anomaly_lib.errors import ModelFileError
+from anomaly_lib.networks.devices import Precision, autocast
 from anomaly_lib.progress import Progress
 
 Terms = dict[str, torch.Tensor]

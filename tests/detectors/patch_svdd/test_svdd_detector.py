@@ -10,7 +10,7 @@ import torch
 
 from anomaly_lib import Detector, PatchSVDD, Scores, Transform, read_category
 from anomaly_lib.errors import DataError, ParameterError
-from anomaly_lib.metrics import auroc
+from anomaly_lib.evaluation.metrics import auroc
 
 SQUARE = Transform(resize=72, square=True)
 

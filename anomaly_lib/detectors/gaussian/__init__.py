@@ -1,0 +1,5 @@
+"""Gaussian: statistics, models, detector."""
+
+from anomaly_lib.detectors.gaussian.detector import Gaussian
+
+__all__ = ["Gaussian"]

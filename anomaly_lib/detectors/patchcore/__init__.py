@@ -1,0 +1,5 @@
+"""PatchCore: memory bank, detector."""
+
+from anomaly_lib.detectors.patchcore.detector import PatchCore
+
+__all__ = ["PatchCore"]

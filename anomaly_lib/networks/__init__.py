@@ -1,0 +1,1 @@
+"""A pretrained network as a function: images in, feature maps out."""

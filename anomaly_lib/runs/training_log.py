@@ -1,0 +1,44 @@
+"""What a training tells of its epochs, as a table in the run's folder and for TensorBoard."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from anomaly_lib.detectors import Detector
+from anomaly_lib.files import new_file
+from anomaly_lib.runs.tensorboard import open_writer, write_scalars
+
+Look = Callable[[Detector], Mapping[str, float]]
+
+
+class TrainingLog:
+    """Writes a row for every epoch: its number, seconds since the start, losses, and what a look found.
+
+    It is what a detector's `prepare` takes to `watch`. The file is written when there is a first epoch.
+
+    Parameters
+    ----------
+    file
+        The table, csv.
+    look
+        Measures the detector at the epochs at which it asks to be looked at.
+    tensorboard
+        Folder for the same numbers, or none.
+    """
+
+    def __init__(self, file: Path, look: Look, tensorboard: Path | None = None) -> None:
+        self._file, self._look = file, look
+        self._writer = None if tensorboard is None else open_writer(tensorboard)
+        self._start = time.perf_counter()
+        self._rows: list[dict[str, float]] = []
+
+    def __call__(self, epoch: int, losses: Mapping[str, float], detector: Detector | None) -> None:
+        """Add the row of an epoch."""
+        values = {**losses, **(self._look(detector) if detector is not None else {})}
+        self._rows.append({"epoch": epoch, "seconds": round(time.perf_counter() - self._start, 1), **values})
+        with new_file(self._file) as unfinished:
+            pd.DataFrame(self._rows).to_csv(unfinished, index=False)
+        if self._writer is not None:
+            write_scalars(self._writer, values, epoch)

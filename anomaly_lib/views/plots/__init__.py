@@ -1,0 +1,29 @@
+"""Pictures of scores, of examples and of curves, drawn with matplotlib.
+
+A function that draws into one pair of axes takes an `ax` and returns it; without one it opens a pyplot
+figure, which a notebook shows by itself. A function that composes a whole figure returns the `Figure`, which
+belongs to nobody else: a notebook shows it as the value of a cell, and a loop over a thousand parts keeps
+none of them open.
+"""
+
+from anomaly_lib.views.plots.curves import plot_metric_against, plot_roc
+from anomaly_lib.views.plots.examples import map_range, plot_examples, plot_gallery, save_segmentation_image
+from anomaly_lib.views.plots.levels import plot_level_maps
+from anomaly_lib.views.plots.patches import marked, outlined, plot_parts
+from anomaly_lib.views.plots.scores import plot_confusion, plot_score_distribution, plot_score_histogram
+
+__all__ = [
+    "map_range",
+    "marked",
+    "outlined",
+    "plot_confusion",
+    "plot_examples",
+    "plot_gallery",
+    "plot_level_maps",
+    "plot_metric_against",
+    "plot_parts",
+    "plot_roc",
+    "plot_score_distribution",
+    "plot_score_histogram",
+    "save_segmentation_image",
+]
