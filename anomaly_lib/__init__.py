@@ -20,10 +20,9 @@ if TYPE_CHECKING:
         Gaussian,
         PatchCore,
         PatchSVDD,
-        Scores,
         load_detector,
     )
-    from anomaly_lib.evaluation.predictions import Predictions, load_predictions
+    from anomaly_lib.evaluation.predictions import Predictions, Scores, load_predictions
     from anomaly_lib.networks.backbone import Backbone
     from anomaly_lib.runs import load_results
 
@@ -36,7 +35,7 @@ _WHERE = {
     "PatchCore": "detectors",
     "PatchSVDD": "detectors",
     "Predictions": "evaluation.predictions",
-    "Scores": "detectors",
+    "Scores": "evaluation.predictions",
     "Transform": "datasets.transforms",
     "find_categories": "datasets",
     "generate_sample": "datasets.sample",

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,13 +17,21 @@ from anomaly_lib.errors import AnomalyError
 from anomaly_lib.progress import Progress
 
 if TYPE_CHECKING:
-    from anomaly_lib.detectors import Detector
+    from anomaly_lib.runs.sources import MakeDetector
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# What a detector's word of `train` gives: from all words, the seed and the device to a maker of detectors.
-Maker = Callable[[], "Detector"]
-MakeMaker = Callable[[Mapping[str, Any], int, str], Maker]
+
+@dataclass(frozen=True)
+class Method:
+    """What a detector's word of `train` asks for: detectors, and images so many at a time if it says so."""
+
+    make_detector: "MakeDetector"
+    batch_size: int | None = None
+
+
+MakeMethod = Callable[[Mapping[str, Any], int, str], Method]
+"""From all words, the seed and the device to the method."""
 
 log = logging.getLogger(__name__)
 

@@ -1,15 +1,14 @@
 """``anomaly evaluate``: score test images with saved models."""
 
 import sys
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from anomaly_lib.commands.common import (
     ChainedGroup,
-    Maker,
     chosen_device,
     dataset_options,
     messages_on_stderr,
@@ -20,7 +19,10 @@ from anomaly_lib.commands.common import (
 )
 from anomaly_lib.commands.train import data_choice
 from anomaly_lib.commands.train_patch_core import sampler
-from anomaly_lib.commands.train_patch_svdd import evaluate_patch_svdd, official_makers
+from anomaly_lib.commands.train_patch_svdd import evaluate_patch_svdd, official_sources
+
+if TYPE_CHECKING:
+    from anomaly_lib.runs.sources import DetectorSource, SavedDetector
 
 
 @click.command(cls=ChainedGroup, name="evaluate")
@@ -86,29 +88,24 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
 
         device = chosen_device(options["device"], options["gpu"])
         if "patch_svdd" in given:
-            loaders = official_makers(given, options["seed"], device)
+            sources: Sequence[DetectorSource] = official_sources(given, options["seed"], device)
         else:
-            loaders = _loaders(given["model_loader"], device)
+            sources = _saved(given["model_loader"], device)
         run = evaluate(
             results_path,
-            loaders,
+            sources,
             data_choice(given["dataset"], options["seed"]),
             seed=options["seed"],
             saving=Saving(False, options["save_segmentation_images"], options["tensorboard"]),
             arguments=sys.argv[1:],
             progress=progress,
         )
-    print_results(run.table(), run.folder)
+    print_results(run.results(), run.folder)
 
 
-def _loaders(loader: dict[str, Any], device: str) -> list[Maker]:
-    """Return what loads each model that the word ``model_loader`` names, after a look whether it is there."""
-    from anomaly_lib.detectors import load_detector, require_model
+def _saved(loader: dict[str, Any], device: str) -> "list[SavedDetector]":
+    """Return the models that the word ``model_loader`` names."""
+    from anomaly_lib.runs.sources import SavedDetector
 
     warn_of_no_effect(loader["ctx"], ("faiss_on_gpu", "faiss_num_workers"))
-    for path in loader["model_paths"]:
-        require_model(path)
-    return [
-        partial(load_detector, path, device=device, weights=loader["weights"])
-        for path in loader["model_paths"]
-    ]
+    return [SavedDetector(path, device, loader["weights"]) for path in loader["model_paths"]]

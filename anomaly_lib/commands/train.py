@@ -21,7 +21,7 @@ from anomaly_lib.commands.train_patch_core import patch_core, sampler
 from anomaly_lib.commands.train_patch_svdd import patch_svdd
 
 if TYPE_CHECKING:
-    from anomaly_lib.runs import DataChoice
+    from anomaly_lib.datasets.choice import DataChoice
 
 
 @click.command(cls=ChainedGroup, name="train")
@@ -76,10 +76,11 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
         from anomaly_lib.runs import Saving, train
 
         device = chosen_device(options["device"], options["gpu"])
+        method = given["detector"](given, options["seed"], device)
         run = train(
             results_path,
-            given["detector"](given, options["seed"], device),
-            data_choice(given["dataset"], options["seed"]),
+            method.make_detector,
+            data_choice(given["dataset"], options["seed"], method.batch_size),
             log_project=options["log_project"],
             log_group=options["log_group"],
             seed=options["seed"],
@@ -87,21 +88,24 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
             arguments=sys.argv[1:],
             progress=progress,
         )
-    print_results(run.table(), run.folder)
+    print_results(run.results(), run.folder)
 
 
-def data_choice(options: dict[str, Any], seed: int) -> "DataChoice":
-    """Return the choice of data that the word ``dataset`` makes; `seed` draws the contamination."""
-    from anomaly_lib.runs import DataChoice
+def data_choice(options: dict[str, Any], seed: int, batch_size: int | None = None) -> "DataChoice":
+    """Return the choice of data that the word ``dataset`` makes; `seed` draws the contamination.
+
+    A method may have said `batch_size`, which goes before that of the word.
+    """
+    from anomaly_lib.datasets.choice import DataChoice
+    from anomaly_lib.datasets.transforms import Geometry
 
     warn_of_no_effect(options["ctx"], ("num_workers", "augment"))
     return DataChoice(
         root=options["data_path"],
         categories=options["subdatasets"],
         name=options["name"],
-        resize=options["resize"],
-        imagesize=options["imagesize"],
-        batch_size=options["batch_size"],
+        geometry=Geometry(options["resize"], options["imagesize"]),
+        batch_size=batch_size or options["batch_size"],
         train_share=options.get("train_val_split", 1.0),
         contamination=options["contamination"],
         seed=seed,

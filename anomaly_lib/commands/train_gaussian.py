@@ -1,14 +1,18 @@
 """The word ``gaussian`` of ``anomaly train``, with the options of Gaussian-AD's trainer."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import Integers, MakeMaker, Maker, Words, flat, log
+from anomaly_lib.commands.common import Integers, MakeMethod, Method, Words, flat, log
 
 if TYPE_CHECKING:
+    from anomaly_lib.datasets import Category
+    from anomaly_lib.datasets.transforms import Geometry
     from anomaly_lib.detectors import Detector
+    from anomaly_lib.runs.sources import MakeDetector
 
 _DISTANCES = ("l2", "sed", "ocsvm")
 _FOLDS = ("0", "1", "2", "3", "4", "all")
@@ -50,24 +54,25 @@ _FOLDS = ("0", "1", "2", "3", "4", "all")
 @click.option("--level_maps", is_flag=True, help="Measure each level's own map too.")
 @click.option("--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
-def gaussian(**options: Any) -> tuple[str, MakeMaker]:
+def gaussian(**options: Any) -> tuple[str, MakeMethod]:
     """Gaussian: the distance from the normal distribution of each level's features."""
 
-    def make(words: Mapping[str, Any], seed: int, device: str) -> Maker:
+    def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
         if "sampler" in words:
             raise click.UsageError("sampler: Gaussian has no memory bank; omit the word")
-        if (batch_size := options["batch_size"]) is not None:
-            words["dataset"]["batch_size"] = batch_size
-        return _maker({**options, **_augmentations(options, words["dataset"])}, seed, device)
+        return Method(_maker(options, seed, device), options["batch_size"])
 
-    return "detector", make
+    return "detector", method
 
 
-def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
+def _maker(options: Mapping[str, Any], seed: int, device: str) -> "MakeDetector":
     from anomaly_lib.detectors import Gaussian
+    from anomaly_lib.detectors.gaussian.detector import default_transform
     from anomaly_lib.networks.backbone import DEFAULT_BACKBONE
 
+    backbone = options["arch"] or DEFAULT_BACKBONE
     parameters: dict[str, Any] = {
+        "levels": flat(options["levels"]),
         "distance": _the_one(options, _DISTANCES) or "mahalanobis",
         "reduction": _reduction(options),
         "fold": None if options["fold"] == "all" else int(options["fold"]),
@@ -76,31 +81,30 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
         "seed": seed,
         "device": device,
     }
-    names = (
-        *("weights", "variance_threshold", "level_maps", "false_alarm_rate", "precision"),
-        *("augment", "augment_by_name", "augment_passes"),
-    )
+    names = ("weights", "variance_threshold", "level_maps", "augment_passes", "false_alarm_rate", "precision")
     parameters |= {name: options[name] for name in names}
 
-    def make() -> "Detector":
-        return Gaussian(options["arch"] or DEFAULT_BACKBONE, flat(options["levels"]), **parameters)
+    @cache
+    def augmentations(category: str) -> Sequence[str]:
+        return _augmentations(options, category)
+
+    def make(category: "Category", geometry: "Geometry") -> "Detector":
+        transform = default_transform(backbone).override(*geometry)
+        return Gaussian(backbone, transform=transform, augment=augmentations(category.name), **parameters)
 
     return make
 
 
-def _augmentations(options: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that ``--augment`` and ``--augmentations`` ask for."""
-    from anomaly_lib.datasets import find_categories
+def _augmentations(options: Mapping[str, Any], category: str) -> Sequence[str]:
+    """Return the augmentations of a category: those given, or with ``--augment`` those known to be safe."""
     from anomaly_lib.datasets.safe_augmentations import safe_augmentations
 
     chosen = flat(options["augmentations"])
-    if not options["augment"] or chosen:
-        return {"augment": chosen, "augment_by_name": {}}
-    categories = dataset["subdatasets"] or find_categories(dataset["data_path"])
-    known = {name: safe_augmentations([name]) for name in categories}
-    for name, kinds in known.items():
-        log.info("--augment: %s of %s", ", ".join(kinds), name)
-    return {"augment": (), "augment_by_name": {f"{dataset['name']}_{name}": known[name] for name in known}}
+    if chosen or not options["augment"]:
+        return chosen
+    safe = safe_augmentations([category])
+    log.info("--augment: %s of %s", ", ".join(safe), category)
+    return safe
 
 
 def _reduction(options: Mapping[str, Any]) -> str:

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import MakeMaker, Maker, warn_of_no_effect
+from anomaly_lib.commands.common import MakeMethod, Method, warn_of_no_effect
 
 if TYPE_CHECKING:
+    from anomaly_lib.datasets import Category
+    from anomaly_lib.datasets.transforms import Geometry
     from anomaly_lib.detectors import Detector
+    from anomaly_lib.runs.sources import MakeDetector
 
 _DEAD_OPTIONS = (
     *("preprocessing", "aggregation", "patchscore", "patchoverlap", "patchsize_aggregate"),
@@ -38,15 +41,15 @@ _DEAD_OPTIONS = (
 @click.option("--faiss_on_gpu", is_flag=True, help="No effect: --device says where.")
 @click.option("--faiss_num_workers", type=int, help="No effect: all cores are used.")
 @click.pass_context
-def patch_core(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMaker]:
+def patch_core(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
     """PatchCore: a memory bank of normal patches."""
 
-    def make(words: Mapping[str, Any], seed: int, device: str) -> Maker:
+    def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
         warn_of_no_effect(ctx, _DEAD_OPTIONS)
         own = {name: value for name, value in options.items() if name not in _DEAD_OPTIONS}
-        return _maker(own, words.get("sampler", {}), seed, device)
+        return Method(_maker(own, words.get("sampler", {}), seed, device))
 
-    return "detector", make
+    return "detector", method
 
 
 @click.command("sampler")
@@ -70,25 +73,32 @@ def sampler(name: str, percentage: float, buffer: int) -> tuple[str, dict[str, A
     return "sampler", {"sampler": name, "coreset": percentage, "buffer": buffer}
 
 
-def _maker(options: dict[str, Any], sampling: Mapping[str, Any], seed: int, device: str) -> Maker:
+def _maker(options: dict[str, Any], sampling: Mapping[str, Any], seed: int, device: str) -> "MakeDetector":
     """Return a function that makes a new PatchCore, or an ensemble for several backbones."""
     from anomaly_lib.detectors import Ensemble, PatchCore
+    from anomaly_lib.detectors.patchcore.detector import TRANSFORM
     from anomaly_lib.networks.backbone import DEFAULT_BACKBONE
 
     names = options.pop("backbone_names") or (DEFAULT_BACKBONE,)
     layers = _layers_of_members(options.pop("layers_to_extract_from"), len(names))
     options["num_nn"] = options.pop("anomaly_scorer_num_nn")
 
-    def member(name: str, member_layers: list[str]) -> PatchCore:
+    def member(name: str, member_layers: list[str], geometry: "Geometry") -> PatchCore:
         backbone, _, own_seed = name.partition(".seed-")
         if own_seed and not own_seed.isdecimal():
             raise click.UsageError(f"-b {name}: after .seed- comes a whole number, as in {backbone}.seed-1")
         return PatchCore(
-            backbone, member_layers, seed=int(own_seed or seed), device=device, **sampling, **options
+            backbone,
+            member_layers,
+            transform=TRANSFORM.override(*geometry),
+            seed=int(own_seed or seed),
+            device=device,
+            **sampling,
+            **options,
         )
 
-    def make() -> "Detector":
-        members = [member(name, own) for name, own in zip(names, layers, strict=True)]
+    def make(category: "Category", geometry: "Geometry") -> "Detector":
+        members = [member(name, own, geometry) for name, own in zip(names, layers, strict=True)]
         return members[0] if len(members) == 1 else Ensemble(members)
 
     return make

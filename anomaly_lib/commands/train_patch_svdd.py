@@ -2,14 +2,19 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import MakeMaker, Maker
+from anomaly_lib.commands.common import MakeMethod, Method
 from anomaly_lib.commands.train_patch_core import sampler
+
+if TYPE_CHECKING:
+    from anomaly_lib.datasets import Category
+    from anomaly_lib.datasets.transforms import Geometry
+    from anomaly_lib.detectors import Detector
+    from anomaly_lib.runs.sources import NewDetector
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +81,20 @@ def _threshold_images(default: int) -> Callable[..., Any]:
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @_threshold_images(100)
 @_shared_options
-def patch_svdd(**options: Any) -> tuple[str, MakeMaker]:
+def patch_svdd(**options: Any) -> tuple[str, MakeMethod]:
     """Patch SVDD: an encoder of patches, trained on the normal images alone."""
 
-    def make(words: Mapping[str, Any], seed: int, device: str) -> Maker:
-        from anomaly_lib.detectors import PatchSVDD
+    def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
+        shared = {**options, **_sampling(words), "seed": seed, "device": device}
+        root = shared.pop("checkpoints")
 
-        return partial(PatchSVDD, **options, **_sampling(words), seed=seed, device=device)
+        def make(category: "Category", geometry: "Geometry") -> "Detector":
+            checkpoints = None if root is None else root / f"{words['dataset']['name']}_{category.name}"
+            return _detector(geometry, checkpoints=checkpoints, **shared)
 
-    return "detector", make
+        return Method(make)
+
+    return "detector", method
 
 
 @click.command("patch_svdd")
@@ -102,16 +112,27 @@ def evaluate_patch_svdd(weights: tuple[Path, ...], **options: Any) -> tuple[str,
     return "patch_svdd", {"weights": weights, "options": options}
 
 
-def official_makers(words: Mapping[str, Any], seed: int, device: str) -> list[Maker]:
+def official_sources(words: Mapping[str, Any], seed: int, device: str) -> "list[NewDetector]":
     """Return what makes a detector for each file given to the word ``patch_svdd`` of ``evaluate``."""
-    from anomaly_lib.detectors import PatchSVDD
-    from anomaly_lib.detectors.official import read_official_patch_svdd
+    from anomaly_lib.detectors.patch_svdd.official import read_official_patch_svdd
+    from anomaly_lib.runs.sources import NewDetector
 
     word = words["patch_svdd"]
     for file in word["weights"]:
         read_official_patch_svdd(file)  # what is wrong with a file is said before any work begins
     options = {**word["options"], **_sampling(words), "seed": seed, "device": device}
-    return [partial(PatchSVDD, weights=file, **options) for file in word["weights"]]
+
+    def source(file: Path) -> NewDetector:
+        return NewDetector(lambda category, geometry: _detector(geometry, weights=file, **options))
+
+    return [source(file) for file in word["weights"]]
+
+
+def _detector(geometry: "Geometry", **parameters: Any) -> "Detector":
+    from anomaly_lib.detectors import PatchSVDD
+    from anomaly_lib.detectors.patch_svdd.detector import TRANSFORM
+
+    return PatchSVDD(transform=TRANSFORM.override(*geometry), **parameters)
 
 
 def _sampling(words: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """From a picture to a network's input: resize, crop, and the same geometry for its mask."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from PIL import Image
@@ -11,6 +11,16 @@ from torchvision.transforms import functional as tv
 from anomaly_lib.errors import ParameterError
 
 Interpolation = Literal["bilinear", "bicubic"]
+
+
+class Geometry(NamedTuple):
+    """What a user asks of a transform, ``--resize`` and ``--imagesize``; ``None``: as it is."""
+
+    resize: int | None = None
+    size: int | None = None
+
+
+AS_IT_IS = Geometry()
 
 
 @dataclass(frozen=True)

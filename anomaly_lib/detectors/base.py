@@ -1,20 +1,24 @@
 """The contract that every detector keeps: fit on normal images, score any, save and load."""
 
+import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
+from anomaly_lib.detectors.files import nan_to_none, new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.detectors.parameters import Constraint, parameter_names, require_all
 from anomaly_lib.errors import AnomalyError, DataError
+from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.evaluation.thresholds import conformal_threshold
-from anomaly_lib.progress import Progress, silent
+from anomaly_lib.progress import Progress, silent, track
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,25 +49,6 @@ class TensorImages:
         return iter(self._images.split(self._batch_size) if len(self._images) else ())
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a detector says of n images, raw, in the method's own unit: the larger, the more anomalous.
-
-    Attributes
-    ----------
-    image
-        (n,) float32.
-    maps
-        (n, h, w) float32 at the size of the model's input, or ``None`` from a method that does not localise.
-    parts
-        What these scores are combined from, by name, where that is worth measuring by itself.
-    """
-
-    image: np.ndarray
-    maps: np.ndarray | None
-    parts: Mapping[str, "Scores"] = field(default_factory=dict)
-
-
 class Watch(Protocol):
     """Told of every epoch by a detector that trains in epochs."""
 
@@ -82,53 +67,90 @@ class NotFittedError(AnomalyError):
 class Detector(ABC):
     """Base class of the detectors.
 
-    The constructor only stores hyper-parameters; what `fit` learns has names that end in ``_``.
+    The constructor only stores hyper-parameters; what `fit` learns has names that end in ``_``. A detector
+    implements `learn`, `score_batch`, `tensors` and `restore`; fitting, scoring, saving and loading are
+    written here, once.
 
     Attributes
     ----------
     method
         The detector's word in commands and model files.
+    constraints
+        What its hyper-parameters may be, by name.
+    unsaved
+        The hyper-parameters that a model file does not keep among its parameters.
     transform
         Geometry of its input; saved with the model.
+    calibration_
+        (n,) float32 scores of normal images that the model was not fitted on; empty when there are none.
     threshold_
-        An image whose score reaches it is called anomalous. From the normal images of `fit` alone; nan when
-        they were too few to tell.
+        An image whose score reaches it is called anomalous: the conformal quantile of `calibration_` at
+        `false_alarm_rate`; nan when the images were too few to tell.
     """
 
     method: ClassVar[str]
+    constraints: ClassVar[Mapping[str, Constraint]] = {}
+    unsaved: ClassVar[frozenset[str]] = frozenset({"transform", "device"})
+    calibration_takes: ClassVar[str] = "two"  # normal images, at least
     transform: Transform
+    device: torch.device
+    false_alarm_rate: float
+    calibration_: np.ndarray
     threshold_: float
 
-    def prepare(self, name: str, watch: Watch) -> None:  # noqa: B027  (most methods have no epochs)
-        """Learn, before `fit`, what a run calls its images, and who watches.
+    # Fitting
+
+    def fit(
+        self, images: Images | torch.Tensor, progress: Progress = silent, watch: Watch = unwatched
+    ) -> Self:
+        """Learn from normal images and return the detector.
 
         Parameters
         ----------
-        name
-            Unique within a run; for the folders of checkpoints.
+        images
+            A source of batches (n, 3, h, w) in [0, 1], or a tensor of that shape.
+        progress
+            Told how far each stage is.
         watch
-            Called after every epoch.
-        """
+            Called after every epoch, by a detector that trains in epochs.
 
-    def require_size(self, height: int, width: int) -> None:  # noqa: B027  (most methods take any size)
-        """Raise a `DataError` when the fitted detector cannot score images of this size, in pixels."""
+        Raises
+        ------
+        DataError
+            When there are no images, or they are not (n, 3, h, w).
+        """
+        self.fit_scores(images, progress, watch)
+        return self
+
+    def fit_scores(
+        self, images: Images | torch.Tensor, progress: Progress = silent, watch: Watch = unwatched
+    ) -> np.ndarray | None:
+        """Fit, and return what `learn` did: of each image, in order."""
+        if len(images) == 0:
+            raise DataError(f"no images to fit on: {type(self).__name__} needs images of good parts")
+        self._forget()  # what fails half-way leaves no mixture of two fits
+        scores = self.learn(images, progress, watch)
+        self._calibrate(scores)
+        return scores
+
+    @abstractmethod
+    def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray | None:
+        """Learn from normal images, at least one, all but the threshold.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            (n,) scores of normal images as if the model had not been fitted on them, infinite where it had
+            nothing to compare an image with; ``None`` when no threshold is asked for.
+        """
 
     @property
     def fitted(self) -> bool:
         """Whether `fit` has been called or a fitted model loaded."""
         return hasattr(self, "threshold_")
 
-    @abstractmethod
-    def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
-        """Learn from normal images and return the detector.
+    # Scoring
 
-        Raises
-        ------
-        DataError
-            When there are no images or they are not (n, 3, h, w).
-        """
-
-    @abstractmethod
     def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
         """Return the anomaly scores and maps of images.
 
@@ -139,15 +161,20 @@ class Detector(ABC):
         DataError
             When the images are not (n, 3, h, w).
         """
+        self._require_fitted()
+        batches = checked_batches(images)
+        with torch.inference_mode():
+            scores = [self.score_batch(batch) for batch in track(batches, "score", len(images), progress)]
+        return Scores.gathered(scores) if scores else self._no_scores()
 
     @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write the fitted model to `folder`; `anomaly_lib.load_detector` reads it."""
+    def score_batch(self, images: torch.Tensor) -> Scores:
+        """Return the scores of images (n, 3, h, w), at least one; without side effects, safe in threads."""
 
-    @classmethod
-    @abstractmethod
-    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
-        """Return the model saved in `folder`; scores are the same to the bit on the same machine."""
+    @property
+    def localises(self) -> bool:
+        """Whether the fitted detector makes maps."""
+        return True
 
     def tables(self, scores: Scores, labels: np.ndarray) -> "dict[str, pd.DataFrame]":
         """Return what else there is to say of scored images with `labels` (n,), by name: by default nothing.
@@ -156,17 +183,103 @@ class Detector(ABC):
         """
         return {}
 
+    def with_transform(self, transform: Transform) -> Self:
+        """Return this detector, and what it has learned, for images in another geometry."""
+        other = copy.copy(self)
+        other.transform = transform
+        return other
+
+    @classmethod  # noqa: B027  (most methods take any size)
+    def require_geometry(cls, fitted: Transform, asked: Transform) -> None:
+        """Raise a `DataError` where a model that was `fitted` in one geometry cannot score in another."""
+
+    # Saving and loading
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model to `folder`; `anomaly_lib.load_detector` reads it."""
+        self._require_fitted()
+        calibration = torch.from_numpy(np.asarray(self.calibration_, np.float32))
+        with new_folder(Path(folder)) as unfinished:
+            write_model(unfinished, self.description(), {**self.tensors(), "calibration": calibration})
+
+    def description(self) -> dict[str, Any]:
+        """Return what ``model.json`` says of the fitted model."""
+        return {
+            "method": self.method,
+            "parameters": self.parameters(),
+            "transform": asdict(self.transform),
+            "threshold": nan_to_none(self.threshold_),
+        }
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the hyper-parameters that are saved: the constructor's, but for `unsaved`."""
+        return {name: getattr(self, name) for name in parameter_names(type(self)) if name not in self.unsaved}
+
+    @abstractmethod
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what `fit` learned, by name, for ``model.safetensors``."""
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
+        """Return the model saved in `folder`; scores are the same to the bit on the same machine.
+
+        `weights` is a file that takes the place of the one that the model names.
+        """
+        description, tensors = read_model(Path(folder))
+        parameters: dict[str, Any] = {
+            **description["parameters"],
+            **({} if weights is None else {"weights": weights}),
+            "transform": Transform(**description["transform"]),
+            "device": device,
+        }
+        detector = cls(**parameters)
+        # Format 1 had none.
+        detector.calibration_ = tensors.pop("calibration", torch.empty(0)).numpy()
+        detector.restore(tensors, description, Path(folder))
+        detector.threshold_ = none_to_nan(description["threshold"])
+        return detector
+
+    @abstractmethod
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Take over what `tensors` returned, as read from `folder` with the model's `description`."""
+
+    # Helpers
+
+    def _check_parameters(self) -> None:
+        require_all(self.constraints, self)
+
+    def _calibrate(self, scores: np.ndarray | None) -> Self:
+        """Set `calibration_` and `threshold_` to what `learn` returned."""
+        self.calibration_ = np.zeros(0, np.float32) if scores is None else scores[np.isfinite(scores)]
+        if scores is None:
+            self.threshold_ = math.nan
+        else:
+            self.threshold_ = calibrated_threshold(
+                self.calibration_, self.false_alarm_rate, self.calibration_takes
+            )
+        return self
+
+    def _forget(self) -> None:
+        for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+            delattr(self, name)
+
     def _require_fitted(self) -> None:
         if not self.fitted:
             raise NotFittedError(
                 f"this {type(self).__name__} has learned nothing yet: call fit(images) first"
             )
 
+    def _no_scores(self) -> Scores:
+        """Return the scores of no images."""
+        maps = np.zeros((0, self.transform.size, self.transform.size), np.float32)
+        return Scores(np.zeros(0, np.float32), maps if self.localises else None)
 
-def checked_batches(images: Images | torch.Tensor) -> tuple[int, Iterator[torch.Tensor]]:
-    """Return the number of images and their batches, each checked when it comes."""
-    source = TensorImages(images) if isinstance(images, torch.Tensor) else images
-    return len(source), map(_checked, source)
+
+def checked_batches(images: Images | torch.Tensor) -> Iterator[torch.Tensor]:
+    """Return the images' batches, each checked when it comes."""
+    return map(_checked, TensorImages(images) if isinstance(images, torch.Tensor) else images)
 
 
 def _checked(batch: torch.Tensor) -> torch.Tensor:
@@ -177,14 +290,12 @@ def _checked(batch: torch.Tensor) -> torch.Tensor:
     return batch.float()
 
 
-def normal_threshold(scores: np.ndarray, false_alarm_rate: float, needed: str = "two") -> float:
-    """Return `threshold_` for the scores (n,) of normal images that count as not fitted on.
+def calibrated_threshold(scores: np.ndarray, false_alarm_rate: float, takes: str = "two") -> float:
+    """Return `threshold_` for calibration scores (n,), all finite.
 
-    Scores that are not finite (the model had nothing to compare the image with) are left out. Without any
-    other it is nan and a warning says so, and how many images the detector would have `needed`.
+    Without any it is nan and a warning says so, and how many images a detector `takes` to have some.
     """
-    known = scores[np.isfinite(scores)]
-    if len(known):
-        return conformal_threshold(known, false_alarm_rate)
-    warnings.warn(f"no threshold: it takes at least {needed} normal images to learn one", stacklevel=3)
+    if len(scores):
+        return conformal_threshold(scores, false_alarm_rate)
+    warnings.warn(f"no threshold: it takes at least {takes} normal images to learn one", stacklevel=4)
     return math.nan

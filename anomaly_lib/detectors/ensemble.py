@@ -1,20 +1,20 @@
 """Several PatchCores, usually on different backbones, as one detector."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Images, Scores, normal_threshold
-from anomaly_lib.detectors.files import nan_to_none, new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.detectors.base import Detector, Images, Watch
+from anomaly_lib.detectors.files import new_folder, none_to_nan, read_model, write_model
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.errors import ParameterError
-from anomaly_lib.progress import Progress, silent
+from anomaly_lib.evaluation.predictions import Scores
+from anomaly_lib.progress import Progress
 
 
 class Ensemble(Detector):
@@ -32,9 +32,15 @@ class Ensemble(Detector):
     units_
         What each member's scores are divided by: its `threshold_`, or its `typical_distance` where it has
         none.
+
+    Raises
+    ------
+    ParameterError
+        When there is no member, or their transforms differ.
     """
 
     method: ClassVar[str] = "ensemble"
+    unsaved: ClassVar[frozenset[str]] = frozenset({"members"})  # each is a model of its own
     units_: tuple[float, ...]
 
     def __init__(self, members: Sequence[PatchCore]) -> None:
@@ -44,38 +50,42 @@ class Ensemble(Detector):
             raise ParameterError("the members of an ensemble must have the same resize and image size")
         self.members = tuple(members)
         self.transform = members[0].transform
+        self.device = members[0].device
+        self.false_alarm_rate = members[0].false_alarm_rate
 
-    def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
+    def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fit every member on normal `images`."""
-        for member in self.members:
-            member.transform = self.transform  # it may have been changed since they were made
-            member.fit(images, progress)
+        scores = [member.fit_scores(images, progress, watch) for member in self.members]
         self._set_units()
-        leave_one_out = self._mean([member.leave_one_out_ for member in self.members])
-        self.threshold_ = normal_threshold(leave_one_out, self.members[0].false_alarm_rate)
-        return self
+        return self._mean([of_member for of_member in scores if of_member is not None])
 
-    def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
+    def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by all members."""
-        self._require_fitted()
-        scores = [member.score(images, progress) for member in self.members]
+        scores = [member.score_batch(images) for member in self.members]
         maps = [score.maps for score in scores if score.maps is not None]
         return Scores(self._mean([score.image for score in scores]), self._mean(maps))
+
+    def with_transform(self, transform: Transform) -> Self:
+        """Return this ensemble, and what it has learned, for images in another geometry."""
+        other = super().with_transform(transform)
+        other.members = tuple(member.with_transform(transform) for member in self.members)
+        return other
 
     def save(self, folder: Path) -> None:
         """Write every member into a folder of its own under `folder`."""
         self._require_fitted()
         with new_folder(Path(folder)) as unfinished:
-            description = {
-                "method": self.method,
-                "members": len(self.members),
-                "units": self.units_,
-                "transform": asdict(self.transform),
-                "threshold": nan_to_none(self.threshold_),
-            }
-            write_model(unfinished, description, {})
+            write_model(unfinished, self.description(), self.tensors())
             for number, member in enumerate(self.members):
                 member.save(unfinished / f"member_{number}")
+
+    def description(self) -> dict[str, Any]:
+        """Return what ``model.json`` says."""
+        return super().description() | {"members": len(self.members), "units": self.units_}
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return nothing: what was learned is the members'."""
+        return {}
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
@@ -84,28 +94,34 @@ class Ensemble(Detector):
             raise ParameterError(
                 "an ensemble's members have different weights: --weights cannot name one file"
             )
-        description, _ = read_model(Path(folder))
+        description, tensors = read_model(Path(folder))
         names = [f"member_{number}" for number in range(description["members"])]
         ensemble = cls([PatchCore.load(Path(folder) / name, device=device) for name in names])
-        ensemble.transform = Transform(**description["transform"])
-        ensemble.units_ = tuple(description["units"])
+        ensemble.restore(tensors, description, Path(folder))
         ensemble.threshold_ = none_to_nan(description["threshold"])
         return ensemble
+
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Take over what `description` says of the ensemble."""
+        self.transform = Transform(**description["transform"])
+        self.units_ = tuple(description["units"])
+        self.calibration_ = tensors.get("calibration", torch.empty(0)).numpy()
 
     @classmethod
     def of_fitted(cls, members: Sequence[PatchCore]) -> Self:
         """Return the ensemble of members that are fitted already; it has no threshold of its own."""
         ensemble = cls(members)
         ensemble._set_units()
-        ensemble.threshold_ = math.nan
-        return ensemble
+        return ensemble._calibrate(None)
 
     def _set_units(self) -> None:
-        thresholds = [member.threshold_ for member in self.members]
-        self.units_ = tuple(
-            member.typical_distance() if math.isnan(threshold) else threshold
-            for member, threshold in zip(self.members, thresholds, strict=True)
-        )
+        units = []
+        for member in self.members:
+            unknown = math.isnan(member.threshold_)
+            units.append(member.typical_distance() if unknown else member.threshold_)
+        self.units_ = tuple(units)
 
     def _mean(self, of_members: Sequence[np.ndarray]) -> np.ndarray:
         scaled = [values / unit for values, unit in zip(of_members, self.units_, strict=True)]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from anomaly_lib.errors import ModelFileError
 
-FORMAT = 1
+FORMAT = 2
 _PACKAGES = ("anomaly_lib", "torch", "timm")
 
 

@@ -1,44 +1,146 @@
-"""What detectors on a frozen backbone share: its weights, and their description on disk."""
+"""What detectors on a frozen backbone share: one generator of features, and the weights in a model file."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
+
+import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector
-from anomaly_lib.detectors.files import nan_to_none
-from anomaly_lib.errors import ParameterError
+from anomaly_lib.detectors.base import Detector, Images, checked_batches
+from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Optional, Text
+from anomaly_lib.kernels.augment import Change
 from anomaly_lib.networks.backbone import Backbone
+from anomaly_lib.networks.devices import Precision
+from anomaly_lib.progress import Progress, silent, track
 
-D = TypeVar("D")
+FROZEN_CONSTRAINTS: Mapping[str, Constraint] = {
+    "backbone": Text(),
+    "weights": Optional(Text()),
+    "false_alarm_rate": RATE,
+    "seed": SEED,
+    "precision": Choice.of(Precision),
+}
+
+
+class Features(NamedTuple):
+    """What a backbone says of a batch of images.
+
+    Attributes
+    ----------
+    maps
+        The feature map (n, channels, h, w) of each layer.
+    size
+        Height and width of the images, in pixels.
+    """
+
+    maps: list[torch.Tensor]
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.maps[0])
+
+
+@dataclass(frozen=True)
+class FeatureKey:
+    """All that the features of an image file depend on, beside the file."""
+
+    backbone: str
+    fingerprint: str
+    layers: tuple[str, ...]
+    transform: Transform
+    precision: Precision
+    official_batch_norm: bool
+
+
+class FrozenDetector(Detector):
+    """A detector that learns from the features of a pretrained network.
+
+    Attributes
+    ----------
+    backbone, weights, precision
+        Name, weights and arithmetic of the network; see `anomaly_lib.networks.backbone.Backbone`.
+    """
+
+    backbone: str
+    weights: str | None
+    precision: Precision
+    official_batch_norm: bool = False
+    _network: Backbone
+
+    @abstractmethod
+    def backbone_layers(self) -> Sequence[str]:
+        """Return the layers whose features are wanted; empty: the backbone's default ones."""
+
+    @property
+    def network(self) -> Backbone:
+        """The backbone, loaded when it is first needed."""
+        if not hasattr(self, "_network"):
+            self._network = self._load_network()
+        return self._network
+
+    @property
+    def feature_key(self) -> FeatureKey:
+        """What the features depend on: two detectors with the same key see the same features."""
+        return FeatureKey(
+            self.backbone,
+            self.network.fingerprint,
+            self.network.layers,
+            self.transform,
+            self.precision,
+            self.official_batch_norm,
+        )
+
+    def features(
+        self,
+        images: Images | torch.Tensor,
+        progress: Progress = silent,
+        change: Change | None = None,
+    ) -> Iterator[Features]:
+        """Yield the features of images, batch by batch; of images brought through `change` if it is given."""
+        for batch in track(checked_batches(images), "features", len(images), progress):
+            yield self.features_of_batch(batch if change is None else change(batch))
+
+    def features_of_batch(self, images: torch.Tensor) -> Features:
+        """Return the features of images (n, 3, h, w)."""
+        return Features(self.network(images), (images.shape[2], images.shape[3]))
+
+    def description(self) -> dict[str, Any]:
+        """Return what ``model.json`` says; the backbone's weights are named, not copied."""
+        network = {"origin": self.network.origin, "fingerprint": self.network.fingerprint}
+        return super().description() | {"backbone": network}
+
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Take over what was learned, if it was learned on the weights that are found here."""
+        self.restore_tensors({name: tensor.to(self.device) for name, tensor in tensors.items()})
+        self.network.require_same(description["backbone"], folder)
+
+    @abstractmethod
+    def restore_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over what `tensors` returned, on the detector's device."""
+
+    def _forget(self) -> None:
+        super()._forget()
+        vars(self).pop("_network", None)  # what is done to it depends on hyper-parameters, which may be new
+
+    def _load_network(self) -> Backbone:
+        network = Backbone(
+            self.backbone,
+            self.backbone_layers(),
+            weights=self.weights,
+            device=self.device,
+            precision=self.precision,
+        )
+        if self.official_batch_norm:
+            network.shift_batch_norm(self.transform.size)
+        return network
 
 
 def lasting_weights(weights: str | Path | None) -> str | None:
     """Return a file of weights as an absolute path, so that a saved model finds it from any directory."""
     return None if weights is None else "random" if weights == "random" else str(Path(weights).absolute())
-
-
-def require_rate(name: str, rate: float) -> None:
-    """Raise `ParameterError` when a rate is not between 0 and 1."""
-    if not 0 < rate < 1:
-        raise ParameterError(f"{name} is {rate}: it must be between 0 and 1")
-
-
-def describe(
-    detector: Detector, backbone: Backbone, names: Sequence[str], **parameters: Any
-) -> dict[str, Any]:
-    """Return the description of a fitted detector: its parameters are the attributes `names`, and others."""
-    return {
-        "method": detector.method,
-        "parameters": {**{name: getattr(detector, name) for name in names}, **parameters},
-        "transform": asdict(detector.transform),
-        "backbone": {"origin": backbone.origin, "fingerprint": backbone.fingerprint},
-        "threshold": nan_to_none(detector.threshold_),
-    }
-
-
-def remade(kind: Callable[..., D], description: dict[str, Any], device: str, weights: str | None) -> D:
-    """Return a new detector with the parameters of a description; `weights` replaces its file."""
-    parameters = {**description["parameters"], **({} if weights is None else {"weights": weights})}
-    return kind(**parameters, transform=Transform(**description["transform"]), device=device)

@@ -1,10 +1,8 @@
-"""Models that the official codes wrote, read without executing anything.
+"""Models that the official PatchCore wrote, read without executing anything.
 
-PatchCore (amazon-science/patchcore-inspection) keeps a pickled dictionary, ``patchcore_params.pkl``, and a
+That code (amazon-science/patchcore-inspection) keeps a pickled dictionary, ``patchcore_params.pkl``, and a
 faiss index, ``nnscorer_search_index.faiss``; an ensemble has one pair for each member, with the prefixes
 ``Ensemble-1-3_``, ``Ensemble-2-3_``, ``Ensemble-3-3_``.
-
-Patch SVDD (nuclearboy95/Anomaly-Detection-PatchSVDD-PyTorch) keeps the encoder's state dict, ``enchier.pkl``.
 """
 
 import io
@@ -15,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
-import torch
 
 from anomaly_lib.errors import ModelFileError
 
@@ -54,11 +50,20 @@ def read_official_patchcore(folder: Path) -> list[OfficialPatchCore]:
     ModelFileError
         When a file is missing, damaged, or holds anything but the plain values that belong there.
     """
+    return [_read_member(folder, prefix) for prefix in _prefixes(folder)]
+
+
+def official_patchcore_parameters(folder: Path) -> dict[str, Any]:
+    """Return the parameters of the official model in `folder`, of its first member; errors as above."""
+    return _read_parameters(folder / (_prefixes(folder)[0] + _PARAMETERS))
+
+
+def _prefixes(folder: Path) -> list[str]:
+    """Return the prefixes of the members' files in their order."""
     prefixes = [_checked_prefix(file) for file in folder.glob(f"*{_PARAMETERS}")]
     if not prefixes:
         raise ModelFileError(f"no official PatchCore model in {folder}: there is no {_PARAMETERS}")
-    prefixes.sort(key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
-    return [_read_member(folder, prefix) for prefix in prefixes]
+    return sorted(prefixes, key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
 
 
 def _checked_prefix(file: Path) -> str:
@@ -100,6 +105,8 @@ def _read_parameters(file: Path) -> dict[str, Any]:
 
 
 def _read_index(file: Path) -> np.ndarray:
+    import faiss  # only models of the official code need it
+
     if not file.is_file():
         raise ModelFileError(f"no index {file}: it belongs beside {_PARAMETERS}")
     try:
@@ -110,48 +117,3 @@ def _read_index(file: Path) -> np.ndarray:
     if not len(rows):
         raise ModelFileError(f"the faiss index {file} is empty: the model was never fitted")
     return rows
-
-
-def _patch_svdd_shapes(d: int) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the weights of an encoder with embeddings of `d` dimensions."""
-    channels = (3, 32, 64, 128, 128, 64, 32, 32, d)
-    deep = {f"enc.conv{i}": (channels[i], channels[i - 1], 3, 3) for i in range(1, 9)}
-    layers = {**deep, "conv1": (128, d, 2, 2), "conv2": (d, 128, 1, 1)}
-    weights: dict[str, tuple[int, ...]] = {f"{layer}.weight": shape for layer, shape in layers.items()}
-    return weights | {f"{layer}.bias": shape[:1] for layer, shape in layers.items()}
-
-
-def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
-    """Return the state dict of the encoder (K = 64) in a file that the official Patch SVDD wrote.
-
-    Raises
-    ------
-    ModelFileError
-        When the file is missing, damaged, holds anything but tensors, or is of another network.
-    """
-    if not file.is_file():
-        ours = (file / "model.json").is_file()
-        raise ModelFileError(
-            f"no encoder {file}: give the file enchier.pkl of an official Patch SVDD"
-            + ("; a model that was trained here is evaluated with: model_loader -p" if ours else "")
-        )
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise almost anything
-        reason = [*str(error).splitlines(), type(error).__name__][0]
-        raise ModelFileError(f"refused to read {file}: {reason}") from None
-    if not isinstance(state, dict) or set(state) != set(_patch_svdd_shapes(1)):
-        raise ModelFileError(
-            f"{file} is no encoder of the official Patch SVDD: it must hold weight and bias of enc.conv1 to "
-            "enc.conv8, conv1 and conv2, and nothing else"
-        )
-    bias = state["enc.conv8.bias"]
-    for name, shape in _patch_svdd_shapes(len(bias) if isinstance(bias, torch.Tensor) else 0).items():
-        if not isinstance(state[name], torch.Tensor):
-            raise ModelFileError(f"{file} is no encoder of the official Patch SVDD: {name} is no tensor")
-        if state[name].shape != shape:
-            raise ModelFileError(
-                f"{file} is no encoder of the official Patch SVDD: {name} is of shape "
-                f"{tuple(state[name].shape)} instead of {shape}"
-            )
-    return {name: value.float() for name, value in state.items()}

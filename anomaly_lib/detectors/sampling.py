@@ -1,6 +1,7 @@
 """Which rows of a memory bank to keep: the samplers of the official PatchCore, and random ones."""
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
@@ -11,14 +12,17 @@ from anomaly_lib.progress import Progress, silent
 Sampler = Literal["identity", "greedy_coreset", "approx_greedy_coreset", "random"]
 
 
-def check_sampling(sampler: str, coreset: float) -> None:
-    """Raise `ParameterError` when there is no such sampler, or `coreset` is neither a share nor a number."""
-    if sampler not in get_args(Sampler):
-        raise ParameterError(f"sampler is {sampler!r}: use one of {', '.join(get_args(Sampler))}")
-    if not 0 < coreset <= 1 and not (coreset > 1 and float(coreset).is_integer()):
-        raise ParameterError(
-            f"coreset is {coreset}: give a share of the patches in (0, 1] or a number of rows"
-        )
+@dataclass(frozen=True)
+class CoresetSize:
+    """A share of the patches in (0, 1], or above 1 a whole number of rows."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not (0 < value <= 1 or (value > 1 and float(value).is_integer())):
+            raise ParameterError(
+                f"{name} is {value!r}: give a share of the patches in (0, 1] or a number of rows"
+            )
 
 
 def select_rows(

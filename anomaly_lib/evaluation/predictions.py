@@ -1,7 +1,9 @@
-"""What a model said of a category's test images, as one file."""
+"""What a detector said of images, beside the truth: in memory and as one file."""
 
+import math
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,40 @@ from anomaly_lib.files import new_file
 
 
 @dataclass(frozen=True)
+class Scores:
+    """What a detector says of n images, raw, in the method's own unit: the larger, the more anomalous.
+
+    Attributes
+    ----------
+    image
+        (n,) float32.
+    maps
+        (n, h, w) float32 at the size of the model's input, or ``None`` from a method that does not localise.
+    parts
+        What these scores are combined from, by name, where that is worth measuring by itself.
+    """
+
+    image: np.ndarray
+    maps: np.ndarray | None
+    parts: Mapping[str, "Scores"] = field(default_factory=dict)
+
+    @classmethod
+    def gathered(cls, batches: "Sequence[Scores]") -> "Scores":
+        """Return the scores of several batches, at least one, as those of all their images in order."""
+        maps = [batch.maps for batch in batches if batch.maps is not None]
+        return cls(
+            np.concatenate([batch.image for batch in batches]),
+            np.concatenate(maps) if maps else None,
+            {name: cls.gathered([batch.parts[name] for batch in batches]) for name in batches[0].parts},
+        )
+
+
+@dataclass(frozen=True)
 class Predictions:
-    """Scores, maps and truth of the n test images of one category.
+    """Scores, maps and truth of the n test images of one category: all that measuring and reporting need.
 
     The names are those under which the ``.npz`` file keeps them; ``numpy.load(file, allow_pickle=False)``
-    reads it.
+    reads it. Of the parts it keeps ``imagewise_pred_<part>`` and ``pixelwise_pred_<part>``.
 
     Attributes
     ----------
@@ -28,10 +59,13 @@ class Predictions:
         does not localise.
     pixelwise_known
         (n,) bool, false where an image shows a defect but has no mask.
-    optimal_threshold
-        The pixel threshold with the highest F1 over all test images with known masks. It needs defects.
     threshold
-        The model's own image threshold, from normal images alone.
+        The model's own image threshold, from normal images alone; nan when it has none.
+    optimal_threshold
+        The pixel threshold with the highest F1 over all test images with masks; it needs defects, and is nan
+        before it is measured. See `anomaly_lib.evaluation.measures.measure`.
+    parts
+        What the scores are combined from, by name.
     """
 
     imagewise_pred: np.ndarray
@@ -40,13 +74,26 @@ class Predictions:
     pixelwise_pred: np.ndarray
     pixelwise_gt: np.ndarray
     pixelwise_known: np.ndarray
-    optimal_threshold: float
     threshold: float
+    optimal_threshold: float = math.nan
+    parts: Mapping[str, Scores] = field(default_factory=dict)
 
     def save(self, file: Path) -> None:
         """Write the ``.npz`` file, whole or not at all."""
+        arrays = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "parts"}
+        for name, part in self.parts.items():
+            arrays[f"imagewise_pred_{name}"] = part.image
+            if part.maps is not None:
+                arrays[f"pixelwise_pred_{name}"] = part.maps
         with new_file(file) as unfinished:
-            np.savez(unfinished, **vars(self))
+            np.savez(unfinished, **arrays)
+
+    @property
+    def scores(self) -> Scores:
+        """The scores without the truth."""
+        return Scores(
+            self.imagewise_pred, self.pixelwise_pred if len(self.pixelwise_pred) else None, self.parts
+        )
 
     @property
     def masks(self) -> np.ndarray:
@@ -62,13 +109,23 @@ def load_predictions(file: Path | str) -> Predictions:
     DataError
         When it is missing or no such file.
     """
+    names = [one.name for one in fields(Predictions) if one.name != "parts"]
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in Predictions.__dataclass_fields__}
+            values = {name: arrays[name] for name in names}
+            parts = _parts(arrays)
+        for name in ("optimal_threshold", "threshold"):
+            values[name] = float(values[name])
     except FileNotFoundError:
         raise DataError(f"no predictions in {file}: run `anomaly train` or `anomaly evaluate`") from None
     except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a predictions file of this library: {error}") from None
-    for name in ("optimal_threshold", "threshold"):
-        values[name] = float(values[name])
-    return Predictions(**values)
+    return Predictions(**values, parts=parts)
+
+
+def _parts(arrays: Mapping[str, np.ndarray]) -> dict[str, Scores]:
+    """Return the parts that a file holds, in the order in which they were written."""
+    images = {
+        name.removeprefix("imagewise_pred_"): name for name in arrays if name.startswith("imagewise_pred_")
+    }
+    return {part: Scores(arrays[name], arrays.get(f"pixelwise_pred_{part}")) for part, name in images.items()}

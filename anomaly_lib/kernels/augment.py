@@ -13,9 +13,25 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as tv
 
+from anomaly_lib.errors import ParameterError
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+"""From images (n, 3, h, w) to changed ones."""
+
 AUGMENTATIONS = ("flip", "rotate90", "rotate45", "background_edge", "noise")
 """Mirroring; quarter turns; turns by up to 45 degrees instead of 15; shifts and turns that bring the border
 into the picture at all; noise."""
+
+
+def require_augmentations(kinds: Sequence[str]) -> None:
+    """Raise `ParameterError` when not all the kinds are of `AUGMENTATIONS`."""
+    if unknown := [kind for kind in kinds if kind not in AUGMENTATIONS]:
+        raise ParameterError(f"unknown augmentation {unknown[0]!r}: use some of {', '.join(AUGMENTATIONS)}")
+
+
+def augmentation_of(kinds: Sequence[str], generator: torch.Generator) -> Change:
+    """Return `augmented` with these `kinds` and this generator, as a function of the images alone."""
+    return lambda images: augmented(images, kinds, generator)
 
 
 def augmented(images: torch.Tensor, kinds: Sequence[str], generator: torch.Generator) -> torch.Tensor:

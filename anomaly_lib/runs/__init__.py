@@ -1,5 +1,16 @@
 """Runs: load data, fit, score, measure, save; and the folder that a run leaves behind."""
 
-from anomaly_lib.runs.run import DataChoice, Run, Saving, evaluate, load_results, train
+from anomaly_lib.runs.folder import Run, load_results, new_run_folder
+from anomaly_lib.runs.run import Saving, evaluate, train
+from anomaly_lib.runs.sources import NewDetector, SavedDetector
 
-__all__ = ["DataChoice", "Run", "Saving", "evaluate", "load_results", "train"]
+__all__ = [
+    "NewDetector",
+    "Run",
+    "SavedDetector",
+    "Saving",
+    "evaluate",
+    "load_results",
+    "new_run_folder",
+    "train",
+]

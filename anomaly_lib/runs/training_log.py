@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -10,13 +12,16 @@ from anomaly_lib.detectors import Detector
 from anomaly_lib.files import new_file
 from anomaly_lib.runs.tensorboard import open_writer, write_scalars
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 Look = Callable[[Detector], Mapping[str, float]]
 
 
 class TrainingLog:
     """Writes a row for every epoch: its number, seconds since the start, losses, and what a look found.
 
-    It is what a detector's `prepare` takes to `watch`. The file is written when there is a first epoch.
+    It is what a detector's `fit` takes to `watch`. The files are begun when there is a first epoch.
 
     Parameters
     ----------
@@ -30,7 +35,7 @@ class TrainingLog:
 
     def __init__(self, file: Path, look: Look, tensorboard: Path | None = None) -> None:
         self._file, self._look = file, look
-        self._writer = None if tensorboard is None else open_writer(tensorboard)
+        self._tensorboard = tensorboard
         self._start = time.perf_counter()
         self._rows: list[dict[str, float]] = []
 
@@ -42,3 +47,7 @@ class TrainingLog:
             pd.DataFrame(self._rows).to_csv(unfinished, index=False)
         if self._writer is not None:
             write_scalars(self._writer, values, epoch)
+
+    @cached_property
+    def _writer(self) -> "SummaryWriter | None":
+        return None if self._tensorboard is None else open_writer(self._tensorboard)

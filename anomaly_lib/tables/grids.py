@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anomaly_lib.datasets.safe_augmentations import safe_augmentations
-from anomaly_lib.detectors.gaussian.detector import require_augmentations
 from anomaly_lib.detectors.gaussian.level_models import Distance, Reduction
 from anomaly_lib.detectors.gaussian.level_statistics import FOLDS
 from anomaly_lib.errors import ParameterError
+from anomaly_lib.kernels.augment import require_augmentations
 
 
 @dataclass(frozen=True)

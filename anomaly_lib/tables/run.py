@@ -16,12 +16,14 @@ import torch
 
 from anomaly_lib.datasets import Category, find_categories, read_category
 from anomaly_lib.detectors import Gaussian
+from anomaly_lib.detectors.gaussian.detector import default_transform
 from anomaly_lib.detectors.gaussian.level_models import fit_pooled
 from anomaly_lib.detectors.gaussian.level_statistics import LevelStatistics, folds_of
 from anomaly_lib.errors import DataError, WeightsError
 from anomaly_lib.evaluation import metrics
 from anomaly_lib.evaluation.thresholds import chi_square_threshold
 from anomaly_lib.files import new_file
+from anomaly_lib.kernels.augment import augmentation_of
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.tables.grids import TABLES, Setting, Table, TableChoice, augmentations_of, narrowed
 from anomaly_lib.tables.run_file import KEY, RunFile
@@ -96,11 +98,15 @@ def _options_of(table: Table, choice: TableChoice) -> dict[str, Any]:
 
 
 def _detector(arch: str, table: Table, choice: TableChoice) -> Gaussian:
-    detector = Gaussian(
-        arch, table.levels, fold=None, seed=choice.seed, device=choice.device, precision="fp32"
+    return Gaussian(
+        arch,
+        table.levels,
+        fold=None,
+        transform=default_transform(arch).override(None, choice.imagesize),
+        seed=choice.seed,
+        device=choice.device,
+        precision="fp32",
     )
-    detector.transform = detector.transform.override(None, choice.imagesize)
-    return detector
 
 
 def _measure(
@@ -117,35 +123,37 @@ def _measure(
         progress(f"{detector.backbone}, {category.name}: {stage}", done, total)
 
     train = category.train_images(detector.transform, choice.batch_size)
-    detector.augment = tuple(augmentations_of(category.name, table, choice))
-    generator = torch.Generator().manual_seed(choice.seed)
-    passes = choice.augment_passes if detector.augment else 1
-    augment = generator if detector.augment else None
-    seen = [detector.features(train, told, augment=augment) for _ in range(passes)]
-    known = [torch.cat(level) for level in zip(*seen, strict=True)]
-    asked = detector.features(category.test_images(detector.transform, choice.batch_size), told)
+    kinds = augmentations_of(category.name, table, choice)
+    passes = choice.augment_passes if kinds else 1
+    change = augmentation_of(kinds, torch.Generator().manual_seed(choice.seed)) if kinds else None
+    by_pass = [detector.pooled_features(train, told, change) for _ in range(passes)]
+    train_features = [torch.cat(level) for level in zip(*by_pass, strict=True)]
+    test = category.test_images(detector.transform, choice.batch_size)
+    test_features = detector.pooled_features(test, told)
     folds = np.tile(folds_of(len(category.train), None), passes)
     rows = []
     for setting, fold in missing:
         fitted = torch.from_numpy(folds != fold)
-        statistics = [LevelStatistics.of_rows(level[fitted]) for level in known]
+        statistics = [LevelStatistics.of_rows(level[fitted]) for level in train_features]
         row = dict(zip(KEY, (*setting.key, category.name, str(fold)), strict=True))
-        rows.append(row | dict(_scores(setting, statistics, asked, category.labels, detector.levels, table)))
+        rows.append(
+            row | dict(_scores(setting, statistics, test_features, category.labels, detector.levels, table))
+        )
     return rows
 
 
 def _scores(
     setting: Setting,
     statistics: Sequence[LevelStatistics],
-    asked: Sequence[torch.Tensor],
+    test_features: Sequence[torch.Tensor],
     labels: np.ndarray,
     levels: Sequence[int],
     table: Table,
 ) -> Iterator[tuple[str, float]]:
     """Yield the AUROC of each level and of their sum, and the rates at sigmas where the table has them."""
     distances = []
-    for level, known, rows in zip(levels, statistics, asked, strict=True):
-        model = fit_pooled(known, setting.distance, setting.reduction, setting.variance_threshold or 0.0)
+    for level, of_level, rows in zip(levels, statistics, test_features, strict=True):
+        model = fit_pooled(of_level, setting.distance, setting.reduction, setting.variance_threshold or 0.0)
         distances.append(model(rows).numpy())
         yield f"level_{level}", metrics.auroc(distances[-1], labels)
         for sigma in table.sigmas:

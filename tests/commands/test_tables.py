@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 from running import error_of
 
-from anomaly_lib import Gaussian, metrics, read_category
+from anomaly_lib import Gaussian, Transform, read_category
 from anomaly_lib.__main__ import main as anomaly
 from anomaly_lib.commands.arguments import ALL_CATEGORIES
 from anomaly_lib.errors import DataError, ParameterError, WeightsError
+from anomaly_lib.evaluation import metrics
 from anomaly_lib.tables import TABLES, Setting, TableChoice, formatted, run_table, summary
 from anomaly_lib.tables import run as module
 from anomaly_lib.tables.grids import PAPER, narrowed
@@ -109,8 +110,8 @@ def test_a_run_is_the_detector_s_own_result(first: tuple[Path, Result], small: P
     runs = runs[(runs["category"] == "ring") & (runs["fold"] == 1)].set_index("distance")
     category = read_category(small, "ring")
     for distance in ("mahalanobis", "sed"):
-        detector = Gaussian(LITE, distance=distance, fold=1, device="cpu", precision="fp32")
-        detector.transform = detector.transform.override(None, 64)
+        square = Transform(64, square=True)
+        detector = Gaussian(LITE, distance=distance, fold=1, transform=square, device="cpu", precision="fp32")
         with pytest.warns(UserWarning, match="too few"):
             detector.fit(category.train_images(detector.transform))
         scores = detector.score(category.test_images(detector.transform))

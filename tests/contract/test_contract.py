@@ -281,8 +281,7 @@ def test_a_saved_model_is_json_and_safetensors_and_names_its_method(fitted: Dete
 
 
 def test_the_transform_of_the_fit_is_saved(make: Make, normal_images: torch.Tensor, tmp_path: Path) -> None:
-    detector = make()
-    detector.transform = detector.transform.override(100, 48)
+    detector = make().with_transform(SMALL.override(100, 48))
     detector.fit(normal_images).save(tmp_path / "model")
     loaded = load_detector(tmp_path / "model", device="cpu")
     assert (loaded.transform.resize, loaded.transform.size) == (100, 48)

@@ -55,7 +55,7 @@ def test_scores_are_the_mean_in_units_of_the_members_thresholds(
 
 
 def test_the_threshold_is_conformal_over_the_mean_of_the_members_scores(fitted: Ensemble) -> None:
-    left_out = [model.leave_one_out_ / model.threshold_ for model in fitted.members]
+    left_out = [model.calibration_ / model.threshold_ for model in fitted.members]
     assert fitted.threshold_ == pytest.approx(conformal_threshold(np.mean(left_out, axis=0), 0.01), rel=1e-6)
 
 
@@ -93,12 +93,11 @@ def test_a_transform_given_to_the_ensemble_is_its_members_too(
     member: Member, normal_images: torch.Tensor, tmp_path: Path
 ) -> None:
     """The shift of official_batch_norm depends on the size."""
-    model = Ensemble([member("layer2", official_batch_norm=True)])
-    model.transform = Transform(100, 96)
+    model = Ensemble([member("layer2", official_batch_norm=True)]).with_transform(Transform(100, 96))
     model.fit(normal_images)
     alone = member("layer2", official_batch_norm=True, transform=Transform(100, 96)).fit(normal_images)
     assert model.members[0].transform == Transform(100, 96)
-    assert torch.equal(model.members[0].memory_bank_, alone.memory_bank_)
+    assert torch.equal(model.members[0].memory_bank_.rows, alone.memory_bank_.rows)
 
 
 def test_members_are_saved_in_folders_of_their_own(fitted: Ensemble, tmp_path: Path) -> None:
@@ -176,7 +175,7 @@ def test_an_official_ensemble_is_scaled_by_the_distances_in_its_banks(
     assert model.transform == Transform(73, 64)
     assert math.isnan(model.threshold_)
     for one, unit in zip(model.members, model.units_, strict=True):
-        bank = one.memory_bank_.double()
+        bank = one.memory_bank_.rows.double()
         table = (bank[:, None] - bank[None]).square().sum(dim=2).fill_diagonal_(math.inf)
         assert unit == pytest.approx(float(table.amin(dim=1).median()), rel=1e-4)
     alone = [

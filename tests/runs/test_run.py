@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,11 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_lib import Detector, Scores, Transform, load_predictions, load_results, metrics, read_category
-from anomaly_lib.detectors.base import Images, checked_batches
+from anomaly_lib import Detector, Scores, Transform, load_predictions, load_results, read_category
+from anomaly_lib.datasets import Category
+from anomaly_lib.datasets.choice import DataChoice
+from anomaly_lib.datasets.transforms import Geometry
+from anomaly_lib.detectors.base import Images, Watch, checked_batches
 from anomaly_lib.errors import DataError, ParameterError
-from anomaly_lib.progress import Progress, silent, track
-from anomaly_lib.runs import RESULT_COLUMNS, DataChoice, Saving, evaluate, new_run_folder, train
+from anomaly_lib.evaluation import metrics
+from anomaly_lib.evaluation.measures import RESULT_COLUMNS, measure
+from anomaly_lib.progress import Progress, track
+from anomaly_lib.runs import NewDetector, Saving, evaluate, new_run_folder, train
 
 HEADER = "Row Names,instance_auroc,full_pixel_auroc,anomaly_pixel_auroc,aupro,"
 
@@ -28,33 +33,55 @@ class Yellow(Detector):
 
     method = "yellow"
 
-    def __init__(self, size: int = 48, localises: bool = True) -> None:
-        self.transform = Transform(size, size)
-        self.localises = localises
+    false_alarm_rate = 0.01
+    localises = True
 
-    def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
-        total, batches = checked_batches(images)
-        self.fitted_on = sum(len(batch) for batch in track(batches, "fit", total, progress))
-        self.threshold_ = 0.4
+    def __init__(self, transform: Transform = Transform(48, 48)) -> None:
+        self.transform = transform
+
+    @classmethod
+    def fitted_at(cls, geometry: Geometry, threshold: float = 0.4) -> Self:
+        detector = cls(Transform(48, 48).override(*geometry))
+        detector.threshold_ = threshold
+        return detector
+
+    def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> None:
+        self.fitted_on_ = sum(
+            len(batch) for batch in track(checked_batches(images), "fit", len(images), progress)
+        )
+
+    def _calibrate(self, scores: np.ndarray | None) -> Self:
+        self.calibration_, self.threshold_ = np.zeros(0, np.float32), 0.4
         return self
 
-    def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
-        total, batches = checked_batches(images)
-        maps = torch.cat(
-            [batch[:, 0] - batch[:, 2] for batch in track(batches, "score", total, progress)]
-        ).numpy()
+    def score_batch(self, images: torch.Tensor) -> Scores:
+        maps = (images[:, 0] - images[:, 2]).numpy()
         image, maps = maps.max(axis=(1, 2)), maps if self.localises else None
         return Scores(image, maps, {"same": Scores(image, maps), "opposite": Scores(-image, None)})
 
-    def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        (folder / "model.json").write_text(json.dumps({"method": self.method}))
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {}
 
-    @classmethod
-    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
-        detector = cls()
-        detector.threshold_ = 0.4
-        return detector
+    def restore(self, *saved: Any) -> None:
+        raise NotImplementedError
+
+
+def yellow(category: Category, geometry: Geometry) -> Yellow:
+    """Make a new detector for a category."""
+    return Yellow(Transform(48, 48).override(*geometry))
+
+
+@dataclass
+class Saved:
+    """A source of a fitted detector."""
+
+    threshold: float = 0.4
+
+    def require(self, category: Category, geometry: Geometry) -> None:
+        self.detector(category, geometry)
+
+    def detector(self, category: Category, geometry: Geometry) -> Yellow:
+        return Yellow.fitted_at(geometry, self.threshold)
 
 
 def files(folder: Path) -> list[str]:
@@ -71,12 +98,14 @@ def data(small_data: Path) -> DataChoice:
 
 def test_a_run_is_kept_in_the_documented_files(data: DataChoice, tmp_path: Path) -> None:
     saving = Saving(models=True, segmentation_images=True)
-    run = train(tmp_path / "results", Yellow, data, log_project="p", log_group="g", saving=saving)
+    run = train(tmp_path / "results", yellow, data, log_project="p", log_group="g", saving=saving)
     assert run.folder == tmp_path / "results" / "p" / "g"
     kept = files(run.folder)
     assert [name for name in kept if not name.startswith("segmentation")] == [
         "models/mvtec_disc/model.json",
+        "models/mvtec_disc/model.safetensors",
         "models/mvtec_ring/model.json",
+        "models/mvtec_ring/model.safetensors",
         "predictions/mvtec_disc.npz",
         "predictions/mvtec_ring.npz",
         "results.csv",
@@ -86,7 +115,7 @@ def test_a_run_is_kept_in_the_documented_files(data: DataChoice, tmp_path: Path)
 
 
 def test_results_have_the_official_columns_first_and_the_mean_last(data: DataChoice, tmp_path: Path) -> None:
-    run = train(tmp_path, Yellow, replace(data, categories=("ring", "disc")))
+    run = train(tmp_path, yellow, replace(data, categories=("ring", "disc")))
     lines = (run.folder / "results.csv").read_text().splitlines()
     assert lines[0].startswith(HEADER)
     parts = "instance_auroc_same,full_pixel_auroc_same,instance_auroc_opposite"
@@ -95,11 +124,11 @@ def test_results_have_the_official_columns_first_and_the_mean_last(data: DataCho
     table = load_results(run.folder)
     assert list(table.index) == ["mvtec_ring", "mvtec_disc", "Mean"]
     assert np.allclose(table.loc["Mean"], table.iloc[:2].mean())
-    pd.testing.assert_frame_equal(table, run.table())
+    pd.testing.assert_frame_equal(table, run.results())
 
 
 def test_a_perfect_detector_has_perfect_metrics(data: DataChoice, tmp_path: Path) -> None:
-    table = train(tmp_path, Yellow, data).table()
+    table = train(tmp_path, yellow, data).results()
     for column in (
         "instance_auroc",
         "instance_average_precision",
@@ -111,7 +140,7 @@ def test_a_perfect_detector_has_perfect_metrics(data: DataChoice, tmp_path: Path
 
 
 def test_the_parts_of_the_scores_have_metrics_of_their_own(data: DataChoice, tmp_path: Path) -> None:
-    table = train(tmp_path, Yellow, data).table()
+    table = train(tmp_path, yellow, data).results()
     assert table["instance_auroc_same"].tolist() == [1, 1, 1]
     assert table["instance_auroc_opposite"].tolist() == [0, 0, 0]
     assert table["full_pixel_auroc_same"].tolist() == table["full_pixel_auroc"].tolist()
@@ -119,7 +148,7 @@ def test_the_parts_of_the_scores_have_metrics_of_their_own(data: DataChoice, tmp
 
 
 def test_predictions_are_what_the_metrics_are_of(data: DataChoice, tmp_path: Path) -> None:
-    run = train(tmp_path, Yellow, data)
+    run = train(tmp_path, yellow, data)
     predictions = load_predictions(run.folder / "predictions" / "mvtec_disc.npz")
     row = load_results(run.folder).loc["mvtec_disc"]
     assert predictions.imagewise_pred.shape == (6,)
@@ -137,7 +166,7 @@ def test_predictions_are_what_the_metrics_are_of(data: DataChoice, tmp_path: Pat
 
 
 def test_the_run_notes_arguments_seed_versions_seconds_and_memory(data: DataChoice, tmp_path: Path) -> None:
-    run = train(tmp_path, Yellow, data, seed=5, arguments=["--seed", "5"])
+    run = train(tmp_path, yellow, data, seed=5, arguments=["--seed", "5"])
     document = json.loads((run.folder / "run.json").read_text())
     assert document["arguments"] == ["--seed", "5"]
     assert document["seed"] == 5
@@ -151,36 +180,36 @@ def test_the_run_notes_arguments_seed_versions_seconds_and_memory(data: DataChoi
 
 
 def test_no_categories_means_all_there_are(small_data: Path, tmp_path: Path) -> None:
-    run = train(tmp_path, Yellow, DataChoice(small_data, name="own"))
-    assert list(run.results) == ["own_disc", "own_ring"]
+    run = train(tmp_path, yellow, DataChoice(small_data, name="own"))
+    assert list(run.rows) == ["own_disc", "own_ring"]
 
 
 def test_a_share_of_the_training_images_is_the_first_of_them(data: DataChoice, tmp_path: Path) -> None:
     made: list[Yellow] = []
 
-    def make() -> Yellow:
-        made.append(Yellow())
+    def make(category: Category, geometry: Geometry) -> Yellow:
+        made.append(yellow(category, geometry))
         return made[-1]
 
     train(tmp_path, make, replace(data, categories=("disc",), train_share=0.5))
     train(tmp_path, make, replace(data, categories=("disc",), train_share=0.01))
-    assert [one.fitted_on for one in made if hasattr(one, "fitted_on")] == [2, 1]
+    assert [one.fitted_on_ for one in made if one.fitted] == [2, 1]
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.5, math.nan])
 def test_a_share_that_makes_no_sense_is_refused(data: DataChoice, tmp_path: Path, share: float) -> None:
     with pytest.raises(ParameterError, match="train_val_split"):
-        train(tmp_path / "results", Yellow, replace(data, train_share=share))
+        train(tmp_path / "results", yellow, replace(data, train_share=share))
     assert not (tmp_path / "results").exists()
 
 
 def test_the_size_asked_for_overrides_the_detectors(data: DataChoice, tmp_path: Path) -> None:
-    run = train(tmp_path, Yellow, replace(data, resize=40, imagesize=32))
+    run = train(tmp_path, yellow, replace(data, geometry=Geometry(40, 32)))
     assert load_predictions(run.folder / "predictions" / "mvtec_ring.npz").pixelwise_pred.shape == (4, 32, 32)
 
 
 def test_progress_names_the_category(data: DataChoice, tmp_path: Path, recorder: Any) -> None:
-    train(tmp_path, Yellow, data, progress=recorder)
+    train(tmp_path, yellow, data, progress=recorder)
     assert recorder.last() == {
         "disc: fit": (5, 5),
         "disc: score": (6, 6),
@@ -201,7 +230,7 @@ def measured(
     def measure(**options: Any) -> "pd.Series[float]":
         write_category(tmp_path / "data", "part", **options)
         with caplog.at_level(logging.WARNING, logger="anomaly_lib"):
-            run = train(tmp_path / "results", Yellow, DataChoice(tmp_path / "data"))
+            run = train(tmp_path / "results", yellow, DataChoice(tmp_path / "data"))
         return load_results(run.folder).loc["mvtec_part"]
 
     return measure
@@ -248,7 +277,7 @@ def test_without_a_test_folder_all_cells_are_empty_and_the_model_is_kept(
 ) -> None:
     write_category(tmp_path / "data", "a", good=0, defects={})
     write_category(tmp_path / "data", "b")
-    run = train(tmp_path / "results", Yellow, DataChoice(tmp_path / "data"), saving=Saving(models=True))
+    run = train(tmp_path / "results", yellow, DataChoice(tmp_path / "data"), saving=Saving(models=True))
     table = load_results(run.folder)
     assert table.loc["mvtec_a"].isna().all()
     assert table.loc["Mean"].equals(table.loc["mvtec_b"])
@@ -261,10 +290,10 @@ def test_only_images_with_known_masks_count_for_the_pixels(
 ) -> None:
     """One defect is drawn, another is not: its bright pixels would count as false alarms."""
     write_category(tmp_path / "data", "part", defects={"drawn": 2})
-    known = load_results(train(tmp_path / "r", Yellow, DataChoice(tmp_path / "data")).folder)
+    known = load_results(train(tmp_path / "r", yellow, DataChoice(tmp_path / "data")).folder)
     for i in range(3):
         Image.new("RGB", (72, 72), (255, 255, 0)).save(_made(tmp_path / f"data/part/test/undrawn/{i}.png"))
-    both = load_results(train(tmp_path / "r", Yellow, DataChoice(tmp_path / "data")).folder)
+    both = load_results(train(tmp_path / "r", yellow, DataChoice(tmp_path / "data")).folder)
     assert both.loc["mvtec_part", PIXEL].equals(known.loc["mvtec_part", PIXEL])
 
 
@@ -276,8 +305,14 @@ def _made(path: Path) -> Path:
 def test_a_method_that_does_not_localise_has_no_pixel_cells(
     data: DataChoice, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    class Blind(Yellow):
+        localises = False
+
+    def blind(category: Category, geometry: Geometry) -> Yellow:
+        return Blind()
+
     saving = Saving(segmentation_images=True, tensorboard=True)
-    run = train(tmp_path, lambda: Yellow(localises=False), data, saving=saving)
+    run = train(tmp_path, blind, data, saving=saving)
     table = load_results(run.folder)
     assert table[PIXEL].isna().all(axis=None)
     assert table["instance_auroc"].tolist() == [1, 1, 1]
@@ -291,31 +326,20 @@ def test_a_method_that_does_not_localise_has_no_pixel_cells(
 
 
 def test_an_evaluation_gives_what_the_training_gave(data: DataChoice, tmp_path: Path) -> None:
-    trained = train(tmp_path / "t", Yellow, data)
-    evaluated = evaluate(tmp_path / "e", [lambda: Yellow.load(Path())], data, seed=3)
+    trained = train(tmp_path / "t", yellow, data)
+    evaluated = evaluate(tmp_path / "e", [Saved()], data, seed=3)
     assert evaluated.folder == tmp_path / "e"
     pd.testing.assert_frame_equal(load_results(trained.folder), load_results(evaluated.folder))
     assert json.loads((evaluated.folder / "run.json").read_text())["seed"] == 3
 
 
 def test_each_category_has_its_own_model_or_all_have_one(data: DataChoice, tmp_path: Path) -> None:
-    loaded: list[str] = []
-
-    def loader(name: str) -> Callable[[], Detector]:
-        def load() -> Detector:
-            loaded.append(name)
-            detector = Yellow.load(Path())
-            detector.threshold_ = float(len(name))
-            return detector
-
-        return load
-
-    run = evaluate(tmp_path / "each", [loader("a"), loader("bb")], data)
+    run = evaluate(tmp_path / "each", [Saved(1.0), Saved(2.0)], data)
     thresholds = [
         load_predictions(run.folder / f"predictions/mvtec_{c}.npz").threshold for c in ("disc", "ring")
     ]
     assert thresholds == [1, 2]
-    run = evaluate(tmp_path / "one", [loader("ccc")], data)
+    run = evaluate(tmp_path / "one", [Saved(3.0)], data)
     thresholds = [
         load_predictions(run.folder / f"predictions/mvtec_{c}.npz").threshold for c in ("disc", "ring")
     ]
@@ -327,42 +351,33 @@ def test_a_number_of_models_that_does_not_match_is_refused(
     data: DataChoice, tmp_path: Path, models: int
 ) -> None:
     with pytest.raises(ParameterError, match=f"{models} models for 2 categories"):
-        evaluate(tmp_path / "results", [Yellow] * models, data)
+        evaluate(tmp_path / "results", [Saved()] * models, data)
     assert not (tmp_path / "results").exists()
 
 
-def test_another_size_than_the_model_was_fitted_at_is_warned_of(
-    data: DataChoice, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    choice = replace(data, categories=("ring",))
-    evaluate(tmp_path, [lambda: Yellow.load(Path())], replace(choice, resize=48, imagesize=48))
-    assert "fitted at" not in caplog.text
-    run = evaluate(tmp_path, [lambda: Yellow.load(Path())], replace(choice, imagesize=32))
-    assert "ring was fitted at resize 48 and image size 48 and is evaluated at 32 and 32" in caplog.text
+def test_an_unfitted_detector_is_fitted_at_the_size_asked_for(data: DataChoice, tmp_path: Path) -> None:
+    run = evaluate(tmp_path, [NewDetector(yellow)], replace(data, geometry=Geometry(size=32)))
     assert load_predictions(run.folder / "predictions/mvtec_ring.npz").pixelwise_pred.shape[1:] == (32, 32)
 
 
-def test_an_unfitted_detector_is_fitted_at_the_size_asked_for(
-    data: DataChoice, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    run = evaluate(tmp_path, [Yellow], replace(data, imagesize=32))
-    assert load_predictions(run.folder / "predictions/mvtec_ring.npz").pixelwise_pred.shape[1:] == (32, 32)
-    assert "was fitted at" not in caplog.text
-
-
-def test_a_size_that_a_model_cannot_be_evaluated_at_is_refused_before_anything(
-    data: DataChoice, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    class OfOneSize(Yellow):
-        def require_size(self, height: int, width: int) -> None:
-            if (height, width) != (48, 48):
+def test_a_model_that_cannot_be_had_is_said_before_anything(data: DataChoice, tmp_path: Path) -> None:
+    class Missing(Saved):
+        def require(self, category: Category, geometry: Geometry) -> None:
+            if category.name == "ring":
                 raise DataError("of one size")
 
     with pytest.raises(DataError, match="of one size"):
-        evaluate(tmp_path / "results", [lambda: OfOneSize.load(Path())], replace(data, imagesize=32))
+        evaluate(tmp_path / "results", [Missing()], data)
     assert not (tmp_path / "results").exists()
-    assert "is evaluated at" not in caplog.text
-    evaluate(tmp_path / "results", [lambda: OfOneSize.load(Path())], data)
+
+
+def test_a_saved_run_measured_again_gives_its_row(data: DataChoice, tmp_path: Path) -> None:
+    run = train(tmp_path, yellow, data)
+    for row_name in ("mvtec_disc", "mvtec_ring"):
+        predictions = load_predictions(run.predictions(row_name))
+        measures = measure(predictions)
+        assert measures.row == run.rows[row_name]
+        assert measures.optimal_threshold == predictions.optimal_threshold
 
 
 # --- The folder ---
@@ -384,14 +399,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"categories": ("disc", "nut")}, {"root": Path("nowhere")}, {"imagesize": 999, "resize": 10}]
+    "wrong", [{"categories": ("disc", "nut")}, {"root": Path("nowhere")}, {"geometry": Geometry(10, 999)}]
 )
 def test_what_is_wrong_before_the_work_leaves_no_folder(
     data: DataChoice, tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
     for run in (
-        lambda: train(tmp_path / "results", Yellow, replace(data, **wrong)),
-        lambda: evaluate(tmp_path / "results", [Yellow], replace(data, **wrong)),
+        lambda: train(tmp_path / "results", yellow, replace(data, **wrong)),
+        lambda: evaluate(tmp_path / "results", [Saved()], replace(data, **wrong)),
     ):
         with pytest.raises((DataError, ParameterError)):
             run()
@@ -403,13 +418,13 @@ def test_an_interrupted_run_keeps_what_it_has_and_nothing_by_halves(
     data: DataChoice, tmp_path: Path, error: type[BaseException]
 ) -> None:
     class Interrupted(Yellow):
-        def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
+        def score_batch(self, images: torch.Tensor) -> Scores:
             if len(images) == 4:  # ring's, the second category
                 raise error
-            return super().score(images, progress)
+            return super().score_batch(images)
 
     with pytest.raises(error):
-        train(tmp_path, Interrupted, data)
+        train(tmp_path, lambda category, geometry: Interrupted(), data)
     assert files(tmp_path / "project" / "group") == ["predictions/mvtec_disc.npz", "results.csv", "run.json"]
     assert list(load_results(tmp_path / "project" / "group").index) == ["mvtec_disc", "Mean"]
 
@@ -422,7 +437,7 @@ def test_results_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
 def test_segmentation_images_have_the_official_names_and_show_image_truth_and_map(
     data: DataChoice, small_data: Path, tmp_path: Path
 ) -> None:
-    run = train(tmp_path, Yellow, data, saving=Saving(segmentation_images=True))
+    run = train(tmp_path, yellow, data, saving=Saving(segmentation_images=True))
     folder = run.folder / "segmentation_images" / "mvtec_ring"
     names = sorted(path.name for path in folder.iterdir())
     assert names == [

@@ -5,8 +5,9 @@ some principal components, are |A (x - m)|, each with its own matrix A. L2 and S
 root of the number of dimensions, as in the authors' code.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,7 @@ class LevelModel(Protocol):
         """Return the distances (...) of features (..., d)."""
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Return what `level_model` takes."""
+        """Return the fields by name, as they are saved."""
 
 
 @dataclass(frozen=True)
@@ -105,33 +106,48 @@ class SupportVectors:
         return {name: getattr(self, name) for name in self.names}
 
 
-def level_model(tensors: dict[str, torch.Tensor]) -> LevelModel:
-    """Return the model whose fields were saved as `tensors`."""
-    return SupportVectors(**tensors) if "vectors" in tensors else LinearDistance(**tensors)
+def level_tensors(kind: str, models: Mapping[int, LevelModel]) -> dict[str, torch.Tensor]:
+    """Return the fields of the models by level, under the names ``<kind>.<level>.<field>``."""
+    return {
+        f"{kind}.{level}.{name}": tensor
+        for level, model in models.items()
+        for name, tensor in model.tensors().items()
+    }
+
+
+def level_models(kind: str, levels: Sequence[int], tensors: Mapping[str, torch.Tensor]) -> dict[int, Any]:
+    """Return by level the models whose fields `level_tensors` named; of some levels there may be none."""
+    models: dict[int, LevelModel] = {}
+    for level in levels:
+        prefix = f"{kind}.{level}."
+        fields = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+        if fields:
+            models[level] = SupportVectors(**fields) if "vectors" in fields else LinearDistance(**fields)
+    return models
 
 
 def fit_pooled(
-    seen: LevelStatistics, distance: Distance, reduction: Reduction, variance_threshold: float
+    statistics: LevelStatistics, distance: Distance, reduction: Reduction, variance_threshold: float
 ) -> LevelModel:
-    """Return the model of the pooled features of the images that were seen, in float64.
+    """Return the model of the pooled features of the images, in float64.
 
     Raises
     ------
     DataError
         When the features do not vary at all.
     """
-    moments, components = seen.pooled, torch.empty(0, dtype=torch.float64)
+    moments, components = statistics.pooled, torch.empty(0, dtype=torch.float64)
     mean = moments.mean
     if moments.covariance.trace() <= SAME * mean.square().sum():
         raise DataError("the images are all the same to the network: give images of different good parts")
     components = components.to(mean.device)
     if reduction != "none":
-        _, sizes, directions = torch.linalg.svd(seen.rows - mean, full_matrices=False)
+        _, sizes, directions = torch.linalg.svd(statistics.rows - mean, full_matrices=False)
         components = select_components(sizes.square(), directions, reduction, variance_threshold)
         moments = Moments()
-        moments.add(reduced(seen.rows, mean, components))
+        moments.add(reduced(statistics.rows, mean, components))
     if distance == "ocsvm":
-        return _fit_ocsvm(reduced(seen.rows, mean, components), mean, components)
+        return _fit_ocsvm(reduced(statistics.rows, mean, components), mean, components)
     covariance = moments.covariance
     if distance == "sed":
         covariance = covariance * (moments.count / max(1, moments.count - 1))
@@ -139,7 +155,7 @@ def fit_pooled(
 
 
 def fit_positions(
-    seen: LevelStatistics,
+    statistics: LevelStatistics,
     distance: Distance,
     reduction: Reduction,
     variance_threshold: float,
@@ -152,9 +168,9 @@ def fit_positions(
     positions about their common mean: about the positions' own it would take a matrix a position.
     """
     if own_means:
-        mean, covariance = seen.position_means(), seen.spread_about_position_means()
+        mean, covariance = statistics.position_means(), statistics.spread_about_position_means()
     else:
-        mean, covariance = seen.positions.mean, seen.positions.covariance
+        mean, covariance = statistics.positions.mean, statistics.positions.covariance
     components = torch.empty(0, dtype=torch.float64, device=mean.device)
     if reduction != "none":
         variances, directions = torch.linalg.eigh(covariance)
@@ -162,7 +178,7 @@ def fit_positions(
             variances.flip(0).clamp(min=0), directions.T.flip(0), reduction, variance_threshold
         )
         covariance = components @ covariance @ components.T
-    matrix = _matrix(distance, covariance, seen.positions.shrinkage, components)
+    matrix = _matrix(distance, covariance, statistics.positions.shrinkage, components)
     return LinearDistance(mean.float().contiguous(), matrix.float())
 
 

@@ -56,10 +56,10 @@ class LevelStatistics:
     @classmethod
     def of_rows(cls, rows: torch.Tensor) -> "LevelStatistics":
         """Return the statistics of images with the pooled features `rows` (n, d), without positions."""
-        seen = cls(rows=True, positions=False)
-        seen.pooled.add(rows)
-        seen._rows.append(rows.double())
-        return seen
+        statistics = cls(rows=True, positions=False)
+        statistics.pooled.add(rows)
+        statistics._rows.append(rows.double())
+        return statistics
 
     def add(self, maps: torch.Tensor, pooled: torch.Tensor, chosen: torch.Tensor) -> None:
         """Take in some images of a batch: those at the indices `chosen` (m,).
@@ -141,13 +141,13 @@ class GaussianStatistics:
 
     def merge(self, other: "GaussianStatistics") -> None:
         """Take in other images, seen by a detector with the same parameters."""
-        for own, others in zip(self._portions, other._portions, strict=True):
-            for level, other_level in zip(own, others, strict=True):
+        for levels, other_levels in zip(self._portions, other._portions, strict=True):
+            for level, other_level in zip(levels, other_levels, strict=True):
                 level.merge(other_level)
         for held, other_held in zip(self._held_out, other._held_out, strict=True):
             held += other_held
 
-    def fitted(self, without: int | None = None) -> Sequence[LevelStatistics]:
+    def levels(self, without: int | None = None) -> Sequence[LevelStatistics]:
         """Return the statistics of the levels to fit on; or, to score fold `without`, of the other folds."""
         if len(self._portions) == 1:
             return self._portions[0]

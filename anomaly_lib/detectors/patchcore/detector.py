@@ -5,52 +5,41 @@ Roth, Pemula, Zepeda, Schoelkopf, Brox, Gehler, "Towards Total Recall in Industr
 ones: squared distances, adaptive means, and no re-weighting of the image score unless `reweight` asks for it.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Images, Scores, checked_batches, normal_threshold
-from anomaly_lib.detectors.files import new_folder, none_to_nan, read_model, write_model
-from anomaly_lib.detectors.frozen import describe, lasting_weights, remade, require_rate
-from anomaly_lib.detectors.patchcore.memory_bank import BUFFER, MemoryBankBuilder, PatchFeatures, Select
-from anomaly_lib.detectors.sampling import Sampler, check_sampling, select_rows
-from anomaly_lib.errors import DataError, ModelFileError, ParameterError
-from anomaly_lib.kernels.leave_one_out import leave_one_out
+from anomaly_lib.detectors.base import Images, Watch
+from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, FrozenDetector, lasting_weights
+from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Text, Whole
+from anomaly_lib.detectors.patchcore.calibration import CalibrationImages, leave_one_out_scores
+from anomaly_lib.detectors.patchcore.memory_bank import (
+    BUFFER,
+    Keep,
+    KeepNumber,
+    KeepShare,
+    MemoryBank,
+    MemoryBankBuilder,
+    PatchMaps,
+)
+from anomaly_lib.detectors.patchcore.reweighting import image_weights
+from anomaly_lib.detectors.sampling import CoresetSize, Sampler, select_rows
+from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
-from anomaly_lib.networks.backbone import DEFAULT_BACKBONE, Backbone, require_known
+from anomaly_lib.networks.backbone import DEFAULT_BACKBONE, require_known
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
-from anomaly_lib.progress import Progress, silent, track
-
-# Dimensions of the projection that are enough to order patches by their distance roughly.
-ROUGH = 32
-
-# The threshold is learned from at most this many of the training images, evenly spread.
-THRESHOLD_IMAGES = 500
+from anomaly_lib.progress import Progress
 
 TRANSFORM = Transform(resize=256, crop=224)
 
-# Hyper-parameters that a model file keeps.
-_SAVED = (
-    *(
-        "backbone",
-        "weights",
-        "pretrain_embed_dimension",
-        "target_embed_dimension",
-        "patchsize",
-        "sampler",
-        "coreset",
-    ),
-    *("buffer", "num_nn", "reweight", "false_alarm_rate", "official_batch_norm", "seed", "precision"),
-)
 
-
-class PatchCore(Detector):
+class PatchCore(FrozenDetector):
     """Detector by distance to a memory bank of normal patches.
 
     Parameters
@@ -86,10 +75,9 @@ class PatchCore(Detector):
     Attributes
     ----------
     memory_bank_
-        (rows, target_embed_dimension) float32.
-    leave_one_out_
-        (n,) scores of the training images (of more than 500 some), each against the patches of all others;
-        what `threshold_` is from.
+        The normal patches that were kept: see `anomaly_lib.detectors.patchcore.memory_bank.MemoryBank`.
+    calibration_
+        (n,) scores of the training images (of more than 500 some), each against the patches of all others.
 
     Raises
     ------
@@ -98,7 +86,20 @@ class PatchCore(Detector):
     """
 
     method: ClassVar[str] = "patch_core"
-    leave_one_out_: np.ndarray
+    constraints: ClassVar[Mapping[str, Constraint]] = {
+        **FROZEN_CONSTRAINTS,
+        "layers": Each(Text()),
+        "pretrain_embed_dimension": Whole(1),
+        "target_embed_dimension": Whole(1),
+        "patchsize": Whole(1),
+        "sampler": Choice.of(Sampler),
+        "coreset": CoresetSize(),
+        "buffer": Whole(1),
+        "num_nn": Whole(1),
+        "reweight": Whole(0),
+        "official_batch_norm": FLAG,
+    }
+    memory_bank_: MemoryBank
 
     def __init__(
         self,
@@ -136,175 +137,113 @@ class PatchCore(Detector):
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self._check_parameters()
+        if reweight == 1:
+            raise ParameterError("reweight is 1: give at least 2 neighbours, or 0 for none")
 
-    def fit(self, images: Images | torch.Tensor, progress: Progress = silent) -> Self:
+    def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fill the memory bank with a coreset of the patches of normal `images`."""
-        if len(images) == 0:
-            raise DataError("no images to fit on: PatchCore needs images of good parts")
-        self._backbone = self._load_backbone()
         generator = torch.Generator().manual_seed(self.seed)
-        size = 1.0 if self.sampler == "identity" else self.coreset
-        select = self._selector(generator, progress)
-        builder = MemoryBankBuilder(self._embed, select, size, generator, self.buffer)
-        total, batches = checked_batches(images)
-        every = math.ceil(total / THRESHOLD_IMAGES)
-        held, first = PatchFeatures(self._embed), 0
-        for batch in track(batches, "features", total, progress):
-            maps = self._backbone(batch)
-            builder.add(maps)
-            wanted = slice(-first % every, None, every)
-            if every == 1:
-                held.append(maps)
-            elif len(batch[wanted]):  # copied, as a slice would keep the whole batch in memory
-                held.append([layer[wanted].clone() for layer in maps])
-            first += len(batch)
-        builder.finish()
-        self._take(builder.bank, builder.bank_images)
-        if self.num_nn > len(self.memory_bank_):
-            raise ParameterError(f"{self.num_nn} neighbours were asked of {len(self.memory_bank_)} rows")
-        self.leave_one_out_ = self._leave_one_out(held, every, math.ceil(total / every), builder, progress)
-        self.threshold_ = normal_threshold(self.leave_one_out_, self.false_alarm_rate)
-        return self
+        builder = self.bank_builder(generator, progress)
+        calibration_images, first = CalibrationImages(len(images)), 0
+        for features in self.features(images, progress):
+            patches = PatchMaps(features.maps, self.embed)
+            numbers = torch.arange(first, first + len(features))
+            builder.add(patches, numbers)
+            calibration_images.add(patches, numbers)
+            first += len(features)
+        self.take(builder.finish())
+        return leave_one_out_scores(
+            calibration_images, self.memory_bank_, self._index, self.num_nn, self.reweight, progress
+        )
 
-    def score(self, images: Images | torch.Tensor, progress: Progress = silent) -> Scores:
+    def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the squared distance of their patches to the memory bank."""
-        self._require_fitted()
-        image_scores, maps = [], []
-        total, batches = checked_batches(images)
-        for batch in track(batches, "score", total, progress):
-            features = self._embed(self._backbone(batch))  # (n, h, w, d)
-            distances, rows = self._index.search(features.flatten(0, 2), self.num_nn)
-            patch_scores = distances.mean(dim=1).unflatten(0, features.shape[:3])  # (n, h, w)
-            worst, patch = patch_scores.flatten(1).max(dim=1)
-            if self.reweight:
-                at = patch + torch.arange(len(batch), device=patch.device) * patch_scores[0].numel()
-                worst = worst * self._weight(features.flatten(0, 2)[at], rows[at, 0])
-            image_scores.append(worst.cpu())
-            maps.append(smooth_maps(patch_scores, (batch.shape[2], batch.shape[3])).cpu())
-        if not image_scores:
-            return Scores(
-                np.zeros(0, np.float32), np.zeros((0, self.transform.size, self.transform.size), np.float32)
+        features = self.embed(self.features_of_batch(images).maps)  # (n, h, w, d)
+        patches = features.flatten(0, 2)
+        distances, rows = self._index.search(patches, self.num_nn)
+        patch_scores = distances.mean(dim=1).unflatten(0, features.shape[:3])  # (n, h, w)
+        image_scores, worst = patch_scores.flatten(1).max(dim=1)
+        if self.reweight:
+            worst = worst + torch.arange(len(images), device=worst.device) * patch_scores[0].numel()
+            image_scores = image_scores * image_weights(
+                patches[worst], rows[worst, 0], self._index, self.reweight
             )
-        return Scores(torch.cat(image_scores).numpy(), torch.cat(maps).numpy())
+        maps = smooth_maps(patch_scores, (images.shape[2], images.shape[3]))
+        return Scores(image_scores.cpu().numpy(), maps.cpu().numpy())
 
-    def save(self, folder: Path) -> None:
-        """Write the memory bank and the hyper-parameters; the backbone's weights are named, not copied."""
-        self._require_fitted()
-        description = describe(self, self._backbone, _SAVED, layers=list(self._backbone.layers))
-        with new_folder(Path(folder)) as unfinished:
-            write_model(unfinished, description, {"memory_bank": self.memory_bank_})
+    # Section 3.1: locally aware patch features
 
-    @classmethod
-    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
-        """Return the model in `folder`; the backbone's weights are where they were, or in `weights`."""
-        description, tensors = read_model(Path(folder))
-        model = remade(cls, description, device, weights)
-        model.restore(tensors["memory_bank"], none_to_nan(description["threshold"]))
-        model._backbone.require_same(description["backbone"], folder)
-        return model
+    def backbone_layers(self) -> Sequence[str]:
+        """Return the layers that patches are made of."""
+        return self.layers
+
+    @torch.inference_mode()
+    def embed(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return the patch features (n, h, w, d) of the backbone's maps (n, c, h, w), one a layer."""
+        return embed_patches(maps, self.patchsize, self.pretrain_embed_dimension, self.target_embed_dimension)
+
+    # Section 3.2: coreset-reduced patch-feature memory bank
+
+    def bank_builder(
+        self, generator: torch.Generator, progress: Progress, bank: MemoryBank | None = None
+    ) -> MemoryBankBuilder:
+        """Return what fills a memory bank with the patches that the sampler keeps, beginning with `bank`."""
+
+        def select(projected: torch.Tensor, size: int) -> torch.Tensor:
+            return select_rows(projected, size, self.sampler, generator, progress)
+
+        keep: Keep
+        if self.sampler == "identity" or self.coreset <= 1:
+            keep = KeepShare(select, 1.0 if self.sampler == "identity" else self.coreset)
+        else:
+            keep = KeepNumber(select, int(self.coreset))
+        return MemoryBankBuilder(keep, generator, self.buffer, bank)
+
+    def of_bank(self, bank: MemoryBank) -> Self:
+        """Take over a memory bank that was filled elsewhere, in place of `fit`; there is no threshold."""
+        self._forget()
+        self.take(bank)
+        return self._calibrate(None)
+
+    def take(self, bank: MemoryBank) -> None:
+        """Score against this memory bank from now on."""
+        if bank.rows.shape[1] != self.target_embed_dimension:
+            raise ModelFileError(
+                f"the memory bank has rows of {bank.rows.shape[1]} numbers and the model's patches have "
+                f"{self.target_embed_dimension}: its files are of different models"
+            )
+        if self.num_nn > len(bank):
+            raise ParameterError(f"{self.num_nn} neighbours were asked of {len(bank)} rows")
+        self.memory_bank_ = bank
+        self._index = NeighborIndex(bank.rows, bank.image_of)
 
     def typical_distance(self) -> float:
         """Return the median distance of the memory bank's rows to their nearest neighbour in it.
 
         A unit for scores where there is no threshold. Of a large bank some 2,000 rows are asked.
         """
-        self._require_fitted()
-        some = torch.arange(
-            0, len(self.memory_bank_), max(1, len(self.memory_bank_) // 2000), device=self.device
-        )
-        everyone = torch.arange(len(self.memory_bank_), device=self.device)
-        own = NeighborIndex(self.memory_bank_, everyone, queries=len(some))
-        distances, _ = own.search(self.memory_bank_[some], groups=some)
+        rows = self.memory_bank_.rows
+        asked = torch.arange(0, len(rows), max(1, len(rows) // 2000), device=rows.device)
+        index = NeighborIndex(rows, torch.arange(len(rows), device=rows.device), queries=len(asked))
+        distances, _ = index.search(rows[asked], groups=asked)
         return float(distances.median())
 
-    def restore(self, memory_bank: torch.Tensor, threshold: float = math.nan) -> Self:
-        """Take over a memory bank (rows, d) that was filled elsewhere, in place of `fit`."""
-        if memory_bank.shape[1] != self.target_embed_dimension:
-            raise ModelFileError(
-                f"the memory bank has rows of {memory_bank.shape[1]} numbers and the model's patches have "
-                f"{self.target_embed_dimension}: its files are of different models"
-            )
-        self._backbone = self._load_backbone()
-        self._take(memory_bank.to(self.device))
-        self.threshold_ = threshold
-        return self
+    # Saving and loading
 
-    def _take(self, memory_bank: torch.Tensor, images: torch.Tensor | None = None) -> None:
-        """Prepare to search a memory bank (rows, d), whose patches may be known to be of `images` (rows,)."""
-        self.memory_bank_ = memory_bank
-        self._index = NeighborIndex(memory_bank, images)
+    def parameters(self) -> dict[str, Any]:
+        """Return the hyper-parameters that are saved, with the layers' names where they are the defaults."""
+        return super().parameters() | {"layers": list(self.network.layers)}
 
-    def _check_parameters(self) -> None:
-        check_sampling(self.sampler, self.coreset)
-        for name in ("buffer", "patchsize", "pretrain_embed_dimension", "target_embed_dimension", "num_nn"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.reweight < 0 or self.reweight == 1:
-            raise ParameterError(f"reweight is {self.reweight}: give at least 2 neighbours, or 0 for none")
-        require_rate("false_alarm_rate", self.false_alarm_rate)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the memory bank, and what updating it takes."""
+        bank = self.memory_bank_
+        return {"memory_bank": bank.rows, "image_of": bank.image_of, "projection": bank.projection}
 
-    def _load_backbone(self) -> Backbone:
-        backbone = Backbone(
-            self.backbone, self.layers, weights=self.weights, device=self.device, precision=self.precision
-        )
-        if self.official_batch_norm:
-            backbone.shift_batch_norm(self.transform.size)
-        return backbone
-
-    # Section 3.1: locally aware patch features
-
-    @torch.inference_mode()
-    def _embed(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return the patch features (n, h, w, d) of the backbone's maps."""
-        return embed_patches(maps, self.patchsize, self.pretrain_embed_dimension, self.target_embed_dimension)
-
-    # Section 3.2: coreset-reduced patch-feature memory bank
-
-    def _selector(self, generator: torch.Generator, progress: Progress) -> Select:
-        """Return the function that chooses `size` of projected patches (n, e) to keep."""
-
-        def select(projected: torch.Tensor, size: int) -> torch.Tensor:
-            return select_rows(projected, size, self.sampler, generator, progress)
-
-        return select
-
-    # Section 3.3: anomaly detection
-
-    def _weight(
-        self, patches: torch.Tensor, rows: torch.Tensor, images: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return the weights (n,) of equation 7 for the worst `patches` (n, d) and their nearest bank `rows`.
-
-        With m* the nearest row and N_b(m*) the b rows nearest to it, itself among them: one minus the share
-        of exp |patch - m*| in the sum of exp |patch - m| over N_b(m*). Plain (not squared) distances. Rows of
-        the patches' own `images` (n,) do not count.
-        """
-        nearest_rows = self.memory_bank_[rows]
-        neighbours = min(self.reweight, len(self.memory_bank_))
-        found = self._index.search(nearest_rows, neighbours, images)
-        distances = (patches[:, None] - self.memory_bank_[found[1]]).norm(dim=2)  # (n, b)
-        distances.masked_fill_(found[0].isinf(), -torch.inf)  # fewer than b rows are of other images
-        to_nearest = (patches - nearest_rows).norm(dim=1)
-        return 1 - torch.exp(to_nearest - distances.logsumexp(dim=1))
-
-    # The threshold, from normal images alone (not in the paper)
-
-    def _leave_one_out(
-        self, held: PatchFeatures, every: int, total: int, builder: MemoryBankBuilder, progress: Progress
-    ) -> np.ndarray:
-        """Return the scores (n,) of every so many training images against the patches of all others."""
-        scores, first = [torch.empty(0)], 0
-        rough = builder.projection[:, :ROUGH]
-        rough_index = NeighborIndex(builder.projected_bank[:, :ROUGH], builder.bank_images)
-        for features in track(held, "threshold", total, progress):
-            images = torch.arange(first, first + len(features), device=features.device) * every
-            first += len(features)
-            flat = features.flatten(0, 2)
-            image_of = images.repeat_interleave(features.shape[1] * features.shape[2])
-            worst = leave_one_out(flat, flat @ rough, image_of, self._index, rough_index, self.num_nn)
-            score = worst.distance
-            if self.reweight:
-                weights = self._weight(flat[worst.row], worst.neighbour, images)
-                score = torch.where(score.isinf(), score, score * weights)
-            scores.append(score.cpu())
-        return torch.cat(scores).numpy()
+    def restore_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over a memory bank; of format 1 it has the rows alone."""
+        rows = tensors["memory_bank"]
+        if "projection" not in tensors:
+            self.take(MemoryBank.of_rows(rows, torch.Generator().manual_seed(self.seed)))
+        else:
+            projection = tensors["projection"]
+            self.take(MemoryBank(rows, tensors["image_of"], projection, rows @ projection))

@@ -1,7 +1,9 @@
-"""Filling PatchCore's memory bank from a stream of images in bounded memory."""
+"""PatchCore's memory bank, and filling it from a stream of images in bounded memory."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 
@@ -18,116 +20,232 @@ BUFFER = 400_000
 Maps = Sequence[torch.Tensor]
 Embed = Callable[[Maps], torch.Tensor]
 Select = Callable[[torch.Tensor, int], torch.Tensor]
+"""``select(projected, size)`` returns the numbers (size,) of the patches (n, PROJECTION) to keep."""
 
 
-class PatchFeatures:
-    """Patch features of images, kept as the backbone's maps and embedded again whenever they are wanted.
+@dataclass(frozen=True)
+class MemoryBank:
+    """Normal patch features, and what it takes to add to them.
+
+    Attributes
+    ----------
+    rows
+        (m, d) float32.
+    image_of
+        (m,) int64, the number of the training image that each row is from; -1 where nobody knows.
+    projection
+        (d, PROJECTION) the random map that a coreset is selected on.
+    projected
+        (m, PROJECTION) the rows on it.
+    """
+
+    rows: torch.Tensor
+    image_of: torch.Tensor
+    projection: torch.Tensor
+    projected: torch.Tensor
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    @classmethod
+    def of_rows(cls, rows: torch.Tensor, generator: torch.Generator) -> Self:
+        """Return the bank of `rows` (m, d) of unknown images, with a new projection."""
+        projection = random_projection(rows.shape[1], PROJECTION, generator).to(rows.device)
+        image_of = torch.full((len(rows),), -1, device=rows.device)
+        return cls(rows, image_of, projection, rows @ projection)
+
+    def chosen(self, index: torch.Tensor) -> "MemoryBank":
+        """Return the bank of the rows `index` (k,) alone."""
+        return MemoryBank(self.rows[index], self.image_of[index], self.projection, self.projected[index])
+
+    def joined(self, other: "MemoryBank") -> "MemoryBank":
+        """Return the bank with the rows of `other`, on the same projection, behind its own."""
+        if not len(self):
+            return other
+        return MemoryBank(
+            torch.cat([self.rows, other.rows]),
+            torch.cat([self.image_of, other.image_of]),
+            self.projection,
+            torch.cat([self.projected, other.projected]),
+        )
+
+
+class Patches(Protocol):
+    """Patch features of some images, to be had more than once."""
+
+    def rows(self) -> torch.Tensor:
+        """Return the patches (n, d), image after image."""
+
+
+@dataclass(frozen=True)
+class PatchMaps:
+    """Patch features of a batch of images, kept as the backbone's maps and embedded whenever they are wanted.
 
     The maps are up to fifteen times smaller than the features, and embedding is cheap.
     """
 
-    def __init__(self, embed: Embed) -> None:
-        self._embed = embed
-        self._batches: list[Maps] = []
+    maps: Maps  # one (n, c, h, w) a layer
+    embed: Embed
 
-    def append(self, maps: Maps) -> None:
-        """Add a batch of images by their maps, one (n, c, h, w) a layer."""
-        self._batches.append(maps)
+    def features(self) -> torch.Tensor:
+        """Return the features (n, h, w, d)."""
+        return self.embed(self.maps)
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        """Yield the features (n, h, w, d) of one batch after the other."""
-        return map(self._embed, self._batches)
+    def rows(self) -> torch.Tensor:
+        """Return the patches (n * h * w, d), image after image."""
+        return self.features().flatten(0, 2)
+
+    def images(self, chosen: slice) -> "PatchMaps":
+        """Return the features of some images; copied, as a slice would keep the whole batch in memory."""
+        return PatchMaps([layer[chosen].clone() for layer in self.maps], self.embed)
+
+
+@dataclass(frozen=True)
+class PatchRows:
+    """Patch features as they are: (n, d)."""
+
+    values: torch.Tensor
+
+    def rows(self) -> torch.Tensor:
+        """Return the patches (n, d)."""
+        return self.values
+
+
+class Portion:
+    """Patches that are thinned out together."""
+
+    def __init__(self) -> None:
+        self._patches: list[Patches] = []
+        self._projected: list[torch.Tensor] = []
+        self._image_of: list[torch.Tensor] = []
+        self.size = 0
+
+    def add(self, patches: Patches, projected: torch.Tensor, image_of: torch.Tensor) -> None:
+        """Add patches; `projected` (n, PROJECTION) and `image_of` (n,) are theirs."""
+        self._patches.append(patches)
+        self._projected.append(projected)
+        self._image_of.append(image_of)
+        self.size += len(projected)
+
+    def projected(self) -> torch.Tensor:
+        """Return the patches (n, PROJECTION) on the projection."""
+        return torch.cat(self._projected)
+
+    def bank(self, index: torch.Tensor, projected: torch.Tensor, projection: torch.Tensor) -> MemoryBank:
+        """Return the patches with the numbers `index` (m,), which are `projected` already, as a bank."""
+        return MemoryBank(self.rows(index), torch.cat(self._image_of)[index], projection, projected)
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
-        """Return the patches (m, d) with the numbers `index` (m,), counted through all images."""
-        found = torch.empty(0)
+        """Return the patches (m, d) with the numbers `index` (m,), embedding one batch at a time."""
+        chosen = torch.empty(0)
         first = 0
-        for features in self:
-            flat = features.flatten(0, 2)
+        for patches in self._patches:
+            rows = patches.rows()
             if first == 0:
-                found = flat.new_empty(len(index), flat.shape[1])
-            here = (index >= first) & (index < first + len(flat))
-            found[here] = flat[index[here] - first]
-            first += len(flat)
-        return found
+                chosen = rows.new_empty(len(index), rows.shape[1])
+            here = (index >= first) & (index < first + len(rows))
+            chosen[here] = rows[index[here] - first]
+            first += len(rows)
+        return chosen
+
+
+class Keep(Protocol):
+    """How a portion of patches enters a bank."""
+
+    def thinned(self, bank: MemoryBank, portion: Portion) -> MemoryBank:
+        """Return the bank with what is kept of the portion."""
+
+
+@dataclass(frozen=True)
+class KeepShare:
+    """Keep the same share of every portion: the bank grows."""
+
+    select: Select
+    share: float
+
+    def thinned(self, bank: MemoryBank, portion: Portion) -> MemoryBank:
+        """Return the bank with a share of the portion behind its rows."""
+        projected = portion.projected()
+        chosen = self.select(projected, max(1, int(len(projected) * self.share)))
+        addition = projected[chosen]
+        del projected  # before the features take its place
+        return bank.joined(portion.bank(chosen, addition, bank.projection))
+
+
+@dataclass(frozen=True)
+class KeepNumber:
+    """Keep a number of rows: those kept so far and the next portion are thinned out together.
+
+    A coreset of coresets: every patch has a row within the sum of the portions' covering radii, instead of
+    one radius.
+    """
+
+    select: Select
+    number: int
+
+    def thinned(self, bank: MemoryBank, portion: Portion) -> MemoryBank:
+        """Return at most `number` rows of the bank and the portion together."""
+        before = len(bank)
+        projected = torch.cat([bank.projected, portion.projected()])
+        chosen = self.select(projected, min(len(projected), self.number))
+        old, new = chosen[chosen < before], chosen[chosen >= before]
+        addition = projected[new]
+        del projected  # before the features take its place
+        return bank.chosen(old).joined(portion.bank(new - before, addition, bank.projection))
 
 
 class MemoryBankBuilder:
     """Collects patches and thins them out, all at once where they fit and in portions where they do not.
 
-    Up to `buffer` patches a portion is everything, and the result is the sampler's on all patches. Beyond,
-    with a share to keep, the same share is kept of each portion. With a number of rows, the rows kept so far
-    and the next portion are thinned out together (a coreset of coresets): every patch then has a row within
-    the sum of the portions' covering radii, instead of one radius.
+    Up to `buffer` patches a portion is everything, and the result is the sampler's on all patches.
 
     Parameters
     ----------
-    embed
-        From maps, one (n, c, h, w) a layer, to features (n, h, w, d).
-    select
-        ``select(projected, size)`` returns the rows to keep, of projected patches (n, PROJECTION).
-    size
-        A share of all patches when at most 1, else a number of rows.
+    keep
+        What is kept of a portion: `KeepShare` or `KeepNumber`.
     generator
         Draws the projection.
     buffer
         Patches held before they are thinned out.
+    bank
+        The rows to begin with, and the projection; without, there are none, and it is drawn.
     """
 
     def __init__(
-        self, embed: Embed, select: Select, size: float, generator: torch.Generator, buffer: int
+        self, keep: Keep, generator: torch.Generator, buffer: int = BUFFER, bank: MemoryBank | None = None
     ) -> None:
-        self._embed, self._select, self._size, self._generator = embed, select, size, generator
-        self._buffer = buffer
+        self._keep, self._generator, self._buffer, self._bank = keep, generator, buffer, bank
+        self._portion = Portion()
         self._portions = 0
-        self._clear()
 
-    def add(self, maps: Maps) -> None:
-        """Add the next images by their maps."""
-        features = self._embed(maps)  # (n, h, w, d)
-        if not hasattr(self, "projection"):
-            self.projection = random_projection(features.shape[3], PROJECTION, self._generator)
-            self.projection = self.projection.to(features.device)
-            self.bank = features.new_empty(0, features.shape[3])
-            self.projected_bank = features.new_empty(0, PROJECTION)
-            self.bank_images = torch.empty(0, dtype=torch.long, device=features.device)
-        self._features.append(maps)
-        self._projected.append(features.flatten(0, 2) @ self.projection)
-        self._patches_an_image = features.shape[1] * features.shape[2]
-        self._images += len(features)
-        if (self._images - self._first_image) * self._patches_an_image >= self._buffer:
-            self._thin_out()
+    def add(self, patches: Patches, images: torch.Tensor) -> None:
+        """Add the patches of images with these numbers (k,), image after image, each with as many."""
+        rows = patches.rows()  # (n, d)
+        if self._bank is None:
+            self._bank = MemoryBank.of_rows(rows[:0], self._generator)
+        image_of = images.to(rows.device).repeat_interleave(len(rows) // len(images))
+        self._portion.add(patches, rows @ self._bank.projection, image_of)
+        if self._portion.size >= self._buffer:
+            self._thin_out(self._bank)
 
-    def finish(self) -> None:
-        """Thin out what is left; after this the results are there.
+    def finish(self) -> MemoryBank:
+        """Thin out what is left and return the bank.
 
-        They are `bank` (m, d), `projected_bank` (m, PROJECTION), `bank_images` (m,), the number of each row's
-        image, and `projection` (d, PROJECTION).
+        Raises
+        ------
+        ValueError
+            When there were no patches at all.
         """
-        if self._projected:
-            self._thin_out()
+        if self._bank is None:
+            raise ValueError("a memory bank of no patches was asked for: add some first")
+        if self._portion.size:
+            self._thin_out(self._bank)
         if self._portions > 1:
             log.info("the memory bank was thinned out in %d portions to bound the memory", self._portions)
+        return self._bank
 
-    def _clear(self) -> None:
-        self._features = PatchFeatures(self._embed)
-        self._projected: list[torch.Tensor] = []
-        self._first_image = self._images = getattr(self, "_images", 0)
-
-    def _thin_out(self) -> None:
-        carried = len(self.projected_bank) if self._size > 1 else 0
-        projected = torch.cat([self.projected_bank[:carried], *self._projected])
-        self._projected = []
-        wanted = len(projected) * self._size if self._size <= 1 else self._size
-        chosen = self._select(projected, min(len(projected), max(1, int(wanted))))
-        old, new = chosen[chosen < carried], chosen[chosen >= carried] - carried
-        kept = torch.arange(len(self.bank), device=old.device) if self._size <= 1 else old
-        self.projected_bank = torch.cat([self.projected_bank[kept], projected[new + carried]])
-        del projected  # before the features take its place
-        self.bank_images = torch.cat(
-            [self.bank_images[kept], self._first_image + new // self._patches_an_image]
-        )
-        added = self._features.rows(new)
-        self.bank = torch.cat([self.bank[kept], added]) if len(kept) else added
+    def _thin_out(self, bank: MemoryBank) -> None:
+        self._bank = self._keep.thinned(bank, self._portion)
+        self._portion = Portion()
         self._portions += 1
-        self._clear()

@@ -124,7 +124,7 @@ def test_the_network_runs_once_a_batch_for_all_levels(make: Make, normal: torch.
             return super().__call__(images)
 
     detector = make(fold=None)
-    detector._load_backbone = lambda: Counting(  # type: ignore[method-assign]
+    detector._load_network = lambda: Counting(  # type: ignore[method-assign]
         detector.backbone, level_layers(detector.backbone), weights=detector.weights
     )
     detector.fit(normal)
@@ -227,9 +227,9 @@ def test_halves_merged_fit_the_same_model(make: Make, normal: torch.Tensor, test
     first, second = detector.collect(normal[:10]), detector.collect(normal[10:])
     chosen = torch.cat([torch.from_numpy(folds_of(10, 0)), torch.from_numpy(folds_of(13, 0))]) != 0
     first.merge(second)
-    merged = first.fitted()
+    merged = first.levels()
     oracle = [LevelStatistics(rows=False, positions=True) for _ in range(LEVELS)]
-    for level, maps in zip(oracle, detector._backbone(normal), strict=True):
+    for level, maps in zip(oracle, detector.network(normal), strict=True):
         level.add(maps, pool(maps), chosen.nonzero().flatten())
     for level, (seen, expected) in enumerate(zip(merged, oracle, strict=True)):
         assert seen.images == expected.images == int(chosen.sum())
@@ -239,7 +239,7 @@ def test_halves_merged_fit_the_same_model(make: Make, normal: torch.Tensor, test
         if level in detector.fit_statistics(first).map_models_:
             difference = seen.spread_about_position_means() - expected.spread_about_position_means()
             assert difference.norm() <= 1e-9 * expected.positions.covariance.norm()
-    assert len(detector.held_out_) == 2 + 3
+    assert len(detector.calibration_) == 2 + 3
     assert np.isfinite(detector.score(tested).image).all()
 
 
@@ -261,7 +261,7 @@ def test_the_folds_are_the_authors_and_cover_all_images() -> None:
 def test_memory_does_not_grow_with_the_images(make: Make, normal: torch.Tensor) -> None:
     detector = make()
     few, many = detector.collect(normal[:5]), detector.collect(normal.repeat(4, 1, 1, 1))
-    for one, other in zip(few.fitted(), many.fitted(), strict=True):
+    for one, other in zip(few.levels(), many.levels(), strict=True):
         assert one.rows.numel() == other.rows.numel() == 0
         assert one.position_sum.shape == other.position_sum.shape
 
@@ -317,8 +317,8 @@ def test_maps_of_every_distance_find_the_defect(
 
 
 def test_images_of_another_size_than_those_fitted_on_have_maps(make: Make, normal: torch.Tensor) -> None:
-    detector = make(2).fit(normal)
-    detector.transform = detector.transform.override(None, 96)
+    fitted = make(2).fit(normal)
+    detector = fitted.with_transform(fitted.transform.override(None, 96))
     maps = detector.score(F.interpolate(normal[:2], size=96, mode="bilinear")).maps
     assert maps.shape == (2, 96, 96)
     assert np.isfinite(maps).all()
@@ -332,8 +332,8 @@ def test_the_held_out_fold_sets_the_threshold(make: Make, normal: torch.Tensor, 
     rows, chosen = rows_of(features(normal))[2], fitted_on(normal, 1)
     held_out = np.setdiff1d(np.arange(len(normal)), chosen)
     expected = np.sqrt(LedoitWolf().fit(rows[chosen]).mahalanobis(rows[held_out]))
-    np.testing.assert_allclose(np.sort(detector.held_out_), np.sort(expected), rtol=1e-4)
-    assert detector.threshold_ == conformal_threshold(detector.held_out_, 0.3)
+    np.testing.assert_allclose(np.sort(detector.calibration_), np.sort(expected), rtol=1e-4)
+    assert detector.threshold_ == conformal_threshold(detector.calibration_, 0.3)
 
 
 def test_on_all_images_each_fold_is_scored_by_the_others(
@@ -345,7 +345,7 @@ def test_on_all_images_each_fold_is_scored_by_the_others(
         np.sqrt(LedoitWolf().fit(rows[seen]).mahalanobis(rows[held_out]))
         for seen, held_out in KFold(5, shuffle=True, random_state=0).split(rows)
     ]
-    np.testing.assert_allclose(detector.held_out_, np.concatenate(expected), rtol=1e-4)
+    np.testing.assert_allclose(detector.calibration_, np.concatenate(expected), rtol=1e-4)
 
 
 def test_sigma_thresholds_are_quantiles_of_the_chi_distribution(make: Make, normal: torch.Tensor) -> None:
@@ -371,7 +371,7 @@ def test_augmented_fits_are_seeded_and_differ_from_plain_ones(make: Make, normal
     assert torch.equal(one.models_[0].tensors()["mean"], again.models_[0].tensors()["mean"])
     assert not torch.equal(one.models_[0].tensors()["mean"], other.models_[0].tensors()["mean"])
     assert not torch.equal(one.models_[0].tensors()["mean"], plain.models_[0].tensors()["mean"])
-    assert len(one.held_out_) == len(plain.held_out_)
+    assert len(one.calibration_) == len(plain.calibration_)
 
 
 # --- Numerics ---
@@ -422,9 +422,8 @@ def test_constant_features_have_finite_scores(
 ) -> None:
     for distance in ("mahalanobis", "l2", "sed", "ocsvm"):
         detector = make(1, distance=distance)
-        detector._backbone = detector._load_backbone()
         seen = detector.collect(normal)
-        (level,) = seen.fitted()
+        (level,) = seen.levels()
         level.pooled._settle()
         level.pooled._scatter[:, :3] = level.pooled._scatter[:3] = 0
         scores = detector.fit_statistics(seen).score(tested).image
@@ -463,18 +462,18 @@ def test_a_model_of_other_weights_is_refused(make: Make, normal: torch.Tensor, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"levels": (5,)}, r"levels \(--extract_blocks\) 5 of test_resnet: use 0 to 4"),
-        ({"levels": (-1,)}, r"levels \(--extract_blocks\) -1"),
+        ({"levels": (5,)}, "levels are 5 of test_resnet: use 0 to 4"),
+        ({"levels": (-1,)}, "levels is -1: it must not be negative"),
         ({"backbone": "no_such_net"}, "unknown backbone 'no_such_net'"),
         ({"distance": "l1"}, "distance is 'l1': use one of mahalanobis, l2, sed, ocsvm"),
         ({"reduction": "pca"}, "variance_threshold goes with reduction"),
         ({"variance_threshold": 0.9}, "variance_threshold goes with reduction"),
         ({"reduction": "npca", "variance_threshold": 1.0}, "variance_threshold is 1.0"),
-        ({"distance": "ocsvm", "map_levels": (3, 4)}, "map_levels are 3, 4: distance ocsvm makes no maps"),
-        ({"fold": 5}, "fold is 5: use 0 to 4"),
-        ({"augment": ("spin",)}, "--augmentations spin: use some of flip"),
-        ({"augment_by_name": {"mvtec_lid": ("spin",)}}, "--augmentations spin: use some of flip"),
-        ({"augment": ("flip",), "augment_passes": 0}, "--augment_passes 0: use 1 or more"),
+        ({"distance": "ocsvm", "map_levels": (3, 4)}, "distance ocsvm makes no maps"),
+        ({"distance": "ocsvm", "level_maps": True}, "distance ocsvm makes no maps"),
+        ({"fold": 5}, "fold is 5: use one of 0, 1, 2, 3, 4"),
+        ({"augment": ("spin",)}, "augment is 'spin': use one of flip"),
+        ({"augment": ("flip",), "augment_passes": 0}, "augment_passes is 0: it must be at least 1"),
         ({"false_alarm_rate": 0.0}, "false_alarm_rate is 0.0"),
     ],
 )

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from anomaly_lib import Detector, PatchSVDD, Scores, Transform, read_category
+from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, Sampling
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.evaluation.metrics import auroc
+from anomaly_lib.progress import silent
 
 SQUARE = Transform(resize=72, square=True)
 
@@ -44,7 +46,7 @@ def plain_maps(
 ) -> dict[int, np.ndarray]:
     """Compute the maps of one image (3, h, w) patch by patch, with all distances, in float64."""
     mean = train.double().mean(dim=0)
-    network = detector._encoder.double()
+    network = detector.patch_banks_.encoder._network.double()
     maps = {}
     for side, stride in strides.items():
         embed = network if side == 64 else lambda patches: network.enc(patches).flatten(1)
@@ -58,7 +60,7 @@ def plain_maps(
         asked = embed(grid.flatten(0, 1))
         distances = (asked[:, None] - bank).norm(dim=2).amin(dim=1).unflatten(0, grid.shape[:2])
         maps[side] = distribute(distances.numpy(), tuple(image.shape[1:]), side, stride)
-    detector._encoder.float()
+    network.float()
     return maps
 
 
@@ -83,7 +85,7 @@ def test_with_patches_of_32_alone_their_map_is_the_score(encoder_file: Path, ima
     assert list(scores.parts) == ["K32"]
     assert np.array_equal(scores.maps, scores.parts["K32"].maps)
     assert np.allclose(scores.maps, both.parts["K32"].maps, rtol=1e-5)
-    assert list(alone.memory_banks_) == [32]
+    assert list(alone.patch_banks_.banks) == [32]
 
 
 def test_pixels_beyond_the_last_patch_have_the_nearest_score(
@@ -106,15 +108,13 @@ def test_the_threshold_is_from_images_against_the_patches_of_others(
     detector = model(encoder_file).fit(images)
     for i in range(len(images)):
         others = torch.cat([images[:i], images[i + 1 :]])
-        without = model(encoder_file, threshold_images=0)
-        without.fit(others)
-        without.mean_image_ = detector.mean_image_
-        without._fill((others * 255).round().to(torch.uint8), lambda *_: None)
-        assert without.score(images[i : i + 1]).image[0] == pytest.approx(
-            detector.leave_one_out_[i], rel=1e-4
-        )
-    assert detector.threshold_ == pytest.approx(detector.leave_one_out_.max(), rel=1e-6)
-    assert len(model(encoder_file, threshold_images=2).fit(images).leave_one_out_) == 2
+        without = model(encoder_file, threshold_images=0).fit(others)
+        pixels = (others * 255).round().to(torch.uint8)
+        encoder, everything = detector.patch_banks_.encoder, Sampling("identity", 1.0, seed=0)
+        without.patch_banks_ = PatchBanks.filled(encoder, pixels, everything, silent)
+        assert without.score(images[i : i + 1]).image[0] == pytest.approx(detector.calibration_[i], rel=1e-4)
+    assert detector.threshold_ == pytest.approx(detector.calibration_.max(), rel=1e-6)
+    assert len(model(encoder_file, threshold_images=2).fit(images).calibration_) == 2
     assert math.isnan(model(encoder_file, threshold_images=0).fit(images).threshold_)
 
 
@@ -135,7 +135,7 @@ def test_the_nearest_patches_are_found_where_they_lie(
 
     def embedded(image: torch.Tensor, row: int, column: int) -> torch.Tensor:
         patch = (image - mean)[:, row : row + 32, column : column + 32]
-        return detector._encoder.enc(patch[None]).flatten()
+        return detector.patch_banks_.encoder._network.enc(patch[None]).flatten()
 
     asked = embedded(images[4], 12, 20)
     for place in found:
@@ -152,14 +152,14 @@ def test_a_coreset_keeps_some_of_the_patches(encoder_file: Path, images: torch.T
     whole = model(encoder_file, threshold_images=0).fit(images[:4])
     small = model(encoder_file, sampler=sampler, coreset=0.25).fit(images[:4])
     for side in (64, 32):
-        everything, kept = whole.memory_banks_[side], small.memory_banks_[side]
+        everything, kept = whole.patch_banks_.banks[side], small.patch_banks_.banks[side]
         assert len(kept) == max(1, len(everything) // 4)
         assert (kept[:, None] == everything).all(dim=2).any(dim=1).all()
-    assert not np.isnan(small.leave_one_out_).any()
+    assert not np.isnan(small.calibration_).any()
     assert np.isfinite(small.threshold_)
     assert (small.score(images[4:]).image >= whole.score(images[4:]).image).all()
     of_rows = model(encoder_file, sampler=sampler, coreset=7).fit(images[:4])
-    assert {side: len(bank) for side, bank in of_rows.memory_banks_.items()} == {64: 7, 32: 7}
+    assert {side: len(bank) for side, bank in of_rows.patch_banks_.banks.items()} == {64: 7, 32: 7}
 
 
 def test_the_default_geometry_is_the_original_one() -> None:
@@ -190,7 +190,7 @@ def test_values_that_make_no_sense_are_named(options: dict[str, object], said: s
 
 
 def test_images_smaller_than_a_patch_are_refused_with_the_remedy(encoder_file: Path) -> None:
-    with pytest.raises(ParameterError, match="smaller than patches of 64: raise --imagesize, or give --K 32"):
+    with pytest.raises(ParameterError, match="smaller than patches of 64: use larger ones, or K = 32"):
         model(encoder_file).fit(torch.zeros(2, 3, 48, 80))
 
 
@@ -220,8 +220,7 @@ def test_a_look_is_taken_every_so_many_epochs(normal_images: torch.Tensor) -> No
         detector = PatchSVDD(
             K=32, S=(16, 16), D=4, epochs=5, repeat=1, batch_size=6, device="cpu", transform=SQUARE, **options
         )
-        detector.prepare("any", watch)
-        return detector.fit(normal_images)
+        return detector.fit(normal_images, watch=watch)
 
     watched = fitted(look_every=2)
     assert [(epoch, scores is not None) for epoch, _, scores in seen] == [
@@ -240,7 +239,7 @@ def test_the_official_encoder_has_its_published_numbers_on_real_images(shared_da
         weights=shared_data / "patch_svdd" / "bottle_enchier.pkl", threshold_images=0, device="cpu"
     )
     detector.fit(category.train_images(detector.transform))
-    assert len(detector.memory_banks_[32]) == 679_041
+    assert len(detector.patch_banks_.banks[32]) == 679_041
     scores = detector.score(category.test_images(detector.transform))
     masks = category.masks(detector.transform)
     expected = {

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from anomaly_lib.detectors.official import read_official_patch_svdd
 from anomaly_lib.detectors.patch_svdd.network import (
     HierarchicalEncoder,
     PositionClassifier,
     quadrants,
 )
+from anomaly_lib.detectors.patch_svdd.official import read_official_patch_svdd
 
 
 def official_deep(weights: dict[str, torch.Tensor], patches: torch.Tensor) -> torch.Tensor:

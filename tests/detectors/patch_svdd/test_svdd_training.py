@@ -235,11 +235,8 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
             threshold_images=0, transform=Transform(64, square=True),
         )  # fmt: skip
         epochs: list[int] = []
-        if checkpoints is None:
-            model.prepare("unused", lambda epoch, losses, detector: epochs.append(epoch))
-        else:
-            model._watch = lambda epoch, losses, detector: epochs.append(epoch)
-        model.fit(read_category(small_data, "disc").train_images(model.transform))
+        images = read_category(small_data, "disc").train_images(model.transform)
+        model.fit(images, watch=lambda epoch, losses, detector: epochs.append(epoch))
         return model, epochs
 
     resumed, resumed_epochs = fit(tmp_path / "checkpoints")
@@ -247,6 +244,6 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
     assert epochs == list(range(1, 9))
     assert resumed_epochs == epochs
     for side in (64, 32):
-        assert torch.equal(resumed.memory_banks_[side], whole.memory_banks_[side])
+        assert torch.equal(resumed.patch_banks_.banks[side], whole.patch_banks_.banks[side])
     test = read_category(small_data, "disc").test_images(whole.transform)
     assert np.array_equal(resumed.score(test).maps, whole.score(test).maps)

@@ -16,7 +16,7 @@ import torch
 from anomaly_lib import PatchCore, Transform, load_detector, read_category
 from anomaly_lib.datasets import ImageFiles
 from anomaly_lib.detectors import TensorImages
-from anomaly_lib.detectors import patchcore as module
+from anomaly_lib.detectors.patchcore import calibration as module
 from anomaly_lib.errors import ModelFileError, ParameterError, WeightsError
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
@@ -60,7 +60,7 @@ def distances(queries: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
 def images_of_rows(model: PatchCore, features: torch.Tensor) -> torch.Tensor:
     """Return the training image of each row of the memory bank; every row is a training patch, none twice."""
     flat = features.flatten(0, 2)
-    table = distances(model.memory_bank_, flat)
+    table = distances(model.memory_bank_.rows, flat)
     assert float(table.min(dim=1).values.max()) < 1e-8
     patch = table.argmin(dim=1)
     assert len(patch.unique()) == len(patch)
@@ -98,7 +98,7 @@ def test_an_image_scores_its_worst_patch(
 ) -> None:
     model = make(num_nn=k, reweight=b).fit(normal_images)
     wanted = [
-        slow_image_score(patches.flatten(0, 1), model.memory_bank_, k, b)
+        slow_image_score(patches.flatten(0, 1), model.memory_bank_.rows, k, b)
         for patches in embed(defective_images)
     ]
     assert model.score(defective_images).image == pytest.approx(wanted, rel=1e-4)
@@ -114,7 +114,7 @@ def test_a_map_is_the_smoothed_patch_scores(
 ) -> None:
     model = make(num_nn=k, reweight=2).fit(normal_images)
     features = embed(defective_images)
-    table = distances(features.flatten(0, 2), model.memory_bank_).sort(dim=1).values[:, :k].mean(dim=1)
+    table = distances(features.flatten(0, 2), model.memory_bank_.rows).sort(dim=1).values[:, :k].mean(dim=1)
     wanted = smooth_maps(table.float().reshape(features.shape[:3]), (64, 64)).numpy()
     maps = model.score(defective_images).maps
     assert maps is not None
@@ -143,10 +143,10 @@ def test_the_threshold_is_conformal_over_scores_that_leave_one_image_out(
     model = make(sampler=sampler, num_nn=k, reweight=b, false_alarm_rate=rate).fit(normal_images)
     image_of = images_of_rows(model, normal_features)
     wanted = [
-        slow_image_score(patches.flatten(0, 1), model.memory_bank_[image_of != i], k, b)
+        slow_image_score(patches.flatten(0, 1), model.memory_bank_.rows[image_of != i], k, b)
         for i, patches in enumerate(normal_features)
     ]
-    assert model.leave_one_out_ == pytest.approx(wanted, rel=1e-4)
+    assert model.calibration_ == pytest.approx(wanted, rel=1e-4)
     assert model.threshold_ == pytest.approx(conformal_threshold(wanted, rate), rel=1e-4)
 
 
@@ -195,8 +195,8 @@ def test_the_bank_holds_the_share_or_the_number_asked_for(
     rows: int,
 ) -> None:
     model = make(sampler=sampler, coreset=coreset).fit(normal_images)
-    assert model.memory_bank_.shape == (rows, DIM)
-    assert model.memory_bank_.dtype == torch.float32
+    assert model.memory_bank_.rows.shape == (rows, DIM)
+    assert model.memory_bank_.rows.dtype == torch.float32
     images_of_rows(model, normal_features)  # training patches, none twice
 
 
@@ -204,14 +204,14 @@ def test_identity_keeps_every_patch_in_order(
     make: Make, normal_images: torch.Tensor, normal_features: torch.Tensor
 ) -> None:
     model = make(sampler="identity", coreset=0.1).fit(normal_images)
-    assert torch.allclose(model.memory_bank_, normal_features.flatten(0, 2), atol=1e-6)
+    assert torch.allclose(model.memory_bank_.rows, normal_features.flatten(0, 2), atol=1e-6)
 
 
 def test_a_coreset_covers_better_than_chance(
     make: Make, normal_images: torch.Tensor, normal_features: torch.Tensor
 ) -> None:
     def radius(sampler: str) -> float:
-        bank = make(sampler=sampler, coreset=40).fit(normal_images).memory_bank_
+        bank = make(sampler=sampler, coreset=40).fit(normal_images).memory_bank_.rows
         return float(distances(normal_features.flatten(0, 2), bank).amin(dim=1).max())
 
     chance = radius("random")
@@ -222,13 +222,13 @@ def test_a_coreset_covers_better_than_chance(
 def test_another_seed_makes_another_bank(make: Make, normal_images: torch.Tensor) -> None:
     for sampler in ("random", "approx_greedy_coreset", "greedy_coreset"):
         one, other = (make(sampler=sampler, coreset=30, seed=seed).fit(normal_images) for seed in (0, 1))
-        assert not torch.equal(one.memory_bank_, other.memory_bank_)
+        assert not torch.equal(one.memory_bank_.rows, other.memory_bank_.rows)
 
 
 def test_dimensions_up_to_the_projections_need_none(make: Make, normal_images: torch.Tensor) -> None:
     for dim in (128, 64, 1):
         model = make(target_embed_dimension=dim, coreset=20).fit(normal_images)
-        assert model.memory_bank_.shape == (20, dim)
+        assert model.memory_bank_.rows.shape == (20, dim)
 
 
 @pytest.mark.parametrize("patchsize", [1, 2, 5])
@@ -242,7 +242,7 @@ def test_every_patch_size_gives_maps_of_the_same_size(
 
 def test_a_typical_distance_is_the_median_one_in_the_bank(make: Make, normal_images: torch.Tensor) -> None:
     model = make(coreset=50).fit(normal_images)
-    table = distances(model.memory_bank_, model.memory_bank_).fill_diagonal_(math.inf)
+    table = distances(model.memory_bank_.rows, model.memory_bank_.rows).fill_diagonal_(math.inf)
     assert model.typical_distance() == pytest.approx(float(table.amin(dim=1).median()), rel=1e-4)
 
 
@@ -267,14 +267,14 @@ def test_a_bank_filled_in_portions_is_of_training_patches_of_every_portion(
         rows = PATCHES
     # A share is rounded down in each portion: of 2 + 2 + 2 or of 4 + 2 images.
     expected = {36: 37 if batch_size == 4 else 36}.get(rows, rows)
-    assert model.memory_bank_.shape == (expected, DIM)
+    assert model.memory_bank_.rows.shape == (expected, DIM)
     image_of = images_of_rows(model, normal_features)
     assert {int(image) // 4 for image in image_of} == {0, 1}
     wanted = [
-        slow_image_score(patches.flatten(0, 1), model.memory_bank_[image_of != i])
+        slow_image_score(patches.flatten(0, 1), model.memory_bank_.rows[image_of != i])
         for i, patches in enumerate(normal_features)
     ]
-    assert model.leave_one_out_ == pytest.approx(wanted, rel=1e-4)
+    assert model.calibration_ == pytest.approx(wanted, rel=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 16])
@@ -288,13 +288,14 @@ def test_the_threshold_of_many_images_is_from_some_evenly_spread(
     some: list[int],
     batch_size: int,
 ) -> None:
-    monkeypatch.setattr(module, "THRESHOLD_IMAGES", most)
+    monkeypatch.setattr(module, "CALIBRATION_IMAGES", most)
     model = make(sampler="identity").fit(TensorImages(normal_images, batch_size))
     image_of = images_of_rows(model, normal_features)
     wanted = [
-        slow_image_score(normal_features[i].flatten(0, 1), model.memory_bank_[image_of != i]) for i in some
+        slow_image_score(normal_features[i].flatten(0, 1), model.memory_bank_.rows[image_of != i])
+        for i in some
     ]
-    assert model.leave_one_out_ == pytest.approx(wanted, rel=1e-4)
+    assert model.calibration_ == pytest.approx(wanted, rel=1e-4)
 
 
 # --- Parameters ---
@@ -379,7 +380,7 @@ def test_all_parameters_come_back(make: Make, normal_images: torch.Tensor, tmp_p
     model.save(tmp_path / "model")
     loaded = load_detector(tmp_path / "model", device="cpu")
     assert {name: getattr(loaded, name) for name in options} == options | {"layers": ("layer1", "layer3")}
-    assert torch.equal(loaded.memory_bank_, model.memory_bank_)
+    assert torch.equal(loaded.memory_bank_.rows, model.memory_bank_.rows)
 
 
 def test_the_weights_may_have_moved(saved: Path, defective_images: torch.Tensor, tmp_path: Path) -> None:
@@ -475,7 +476,7 @@ def test_the_official_model_is_read_with_its_parameters(official: PatchCore) -> 
     assert official.layers == ("blocks.2", "blocks.4")
     assert official.transform == Transform(256, 224)
     assert official.precision == "fp32"
-    assert official.memory_bank_.shape == (1638, 1024)
+    assert official.memory_bank_.rows.shape == (1638, 1024)
     assert math.isnan(official.threshold_)
 
 

@@ -1,0 +1,141 @@
+"""What the values of hyper-parameters may be: declared beside a detector, checked in its constructor."""
+
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, get_args
+
+from anomaly_lib.errors import ParameterError
+
+
+class Constraint(Protocol):
+    """What the value of a hyper-parameter may be."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError`, a sentence with the name and the value, where it may not."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Whole numbers of at least `least` and at most `most`."""
+
+    least: int
+    most: int | None = None
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ParameterError(f"{name} is {value!r}: it must be a whole number")
+        if value < self.least:
+            limit = "not be negative" if self.least == 0 else f"be at least {self.least}"
+            raise ParameterError(f"{name} is {value}: it must {limit}")
+        if self.most is not None and value > self.most:
+            raise ParameterError(f"{name} is {value}: it must be at most {self.most}")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Finite numbers between `low` and `high`; `low` itself only where `closed`, `high` never."""
+
+    low: float = 0
+    high: float = math.inf
+    closed: bool = False
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ParameterError(f"{name} is {value!r}: it must be a number")
+        inside = math.isfinite(value) and (self.low <= value if self.closed else self.low < value)
+        if not (inside and value < self.high):
+            raise ParameterError(f"{name} is {value}: it must be {self._words}")
+
+    @property
+    def _words(self) -> str:
+        if math.isfinite(self.high):
+            return f"between {self.low:g} and {self.high:g}"
+        return "finite and not negative" if self.closed else "finite and positive"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    options: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, literal: Any) -> "Choice":
+        """Return the choice among the values of a ``Literal``."""
+        return cls(get_args(literal))
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        if not any(
+            value is option or (type(value) is type(option) and value == option) for option in self.options
+        ):
+            raise ParameterError(f"{name} is {value!r}: use {self._words}")
+
+    @property
+    def _words(self) -> str:
+        *most, last = map(str, self.options)
+        return f"one of {', '.join([*most, last])}" if len(most) > 1 else f"{most[0]} or {last}"
+
+
+FLAG = Choice((True, False))
+
+SEED = Whole(0, 2**63 - 1)
+
+RATE = Interval(0, 1)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A word."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for anything else."""
+        if not isinstance(value, str) or not value:
+            raise ParameterError(f"{name} is {value!r}: it must be a word")
+
+
+@dataclass(frozen=True)
+class Optional:
+    """What `constraint` allows, or ``None``."""
+
+    constraint: Constraint
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        if value is not None:
+            self.constraint.require(name, value)
+
+
+@dataclass(frozen=True)
+class Each:
+    """Tuples of what `constraint` allows."""
+
+    constraint: Constraint
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        if not isinstance(value, tuple):
+            raise ParameterError(f"{name} is {value!r}: it must be a list")
+        for item in value:
+            self.constraint.require(name, item)
+
+
+def require_all(constraints: Mapping[str, Constraint], holder: object) -> None:
+    """Raise `ParameterError` where an attribute of `holder` is not what its constraint allows."""
+    for name, constraint in constraints.items():
+        constraint.require(name, getattr(holder, name))
+
+
+def parameter_names(kind: type) -> list[str]:
+    """Return the names of the parameters of a class's constructor, in their order.
+
+    Examples
+    --------
+    >>> parameter_names(Whole)
+    ['least', 'most']
+    """
+    return list(inspect.signature(kind).parameters)

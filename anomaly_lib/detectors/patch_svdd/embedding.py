@@ -1,0 +1,63 @@
+"""Embeddings of all patches of an image in one pass: the encoder, the mean image and where patches lie."""
+
+from collections.abc import Mapping
+
+import torch
+
+from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
+
+# Images embedded at a time: the first layers' maps take 8 MB each.
+EMBEDDED = 2
+
+
+class PatchEncoder:
+    """A trained encoder for images of one size. Embeddings are fp32: those of neighbours lie close together.
+
+    Parameters
+    ----------
+    weights
+        State dict of a `HierarchicalEncoder`.
+    mean_image
+        (3, h, w) mean of the training images, in [0, 1], on the device to compute on.
+    strides
+        By the sides of the patches to embed, 64 and 32, the pixels between neighbours.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, torch.Tensor], mean_image: torch.Tensor, strides: Mapping[int, int]
+    ) -> None:
+        self.mean_image, self.strides = mean_image, dict(strides)
+        self._network = HierarchicalEncoder(len(weights["conv2.weight"]))
+        self._network.load_state_dict(weights)
+        self._network.requires_grad_(False).eval().to(mean_image.device)
+
+    @torch.inference_mode()
+    def embed(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Return the embeddings (n, rows, columns, D) of all patches of images (n, 3, h, w), by side.
+
+        The images are uint8, or floats in [0, 1].
+        """
+        parts = []
+        for part in images.split(EMBEDDED):
+            scaled = part.to(self.mean_image.device).float()
+            scaled = scaled / 255 if part.dtype == torch.uint8 else scaled
+            parts.append(self._network.dense(scaled - self.mean_image, self.strides))
+        return {side: torch.cat([part[side] for part in parts]) for side in self.strides}
+
+    def patches(self, side: int) -> int:
+        """Return the number of patches of an image."""
+        height, width = self.mean_image.shape[1:]
+        stride = self.strides[side]
+        return (1 + (height - side) // stride) * (1 + (width - side) // stride)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the state dict."""
+        return self._network.state_dict()
+
+
+def mean_image(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the mean (3, h, w) in [0, 1] of images (n, 3, h, w) uint8."""
+    total = torch.zeros(pixels.shape[1:], dtype=torch.int64, device=pixels.device)
+    for image in pixels:
+        total += image
+    return (total.double() / (255 * len(pixels))).float()

@@ -1,0 +1,120 @@
+"""Memory banks of Patch SVDD: embeddings of normal patches, for each size of patches, and their search."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import torch
+
+from anomaly_lib.detectors.patch_svdd.embedding import EMBEDDED, PatchEncoder
+from anomaly_lib.detectors.sampling import Sampler, select_rows
+from anomaly_lib.kernels.neighbors import NeighborIndex
+from anomaly_lib.kernels.patches import spread_scores
+from anomaly_lib.progress import Progress, track
+
+
+class PatchPlace(NamedTuple):
+    """A patch of a training image: the image's number, the patch's corner in pixels, how far it is."""
+
+    image: int
+    row: int
+    column: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How memory banks are thinned out; see `anomaly_lib.detectors.sampling`."""
+
+    sampler: Sampler
+    coreset: float
+    seed: int
+
+    def chosen(self, rows: torch.Tensor, generator: torch.Generator, progress: Progress) -> torch.Tensor:
+        """Return the numbers of the rows (n, d) to keep."""
+        size = max(1, int(len(rows) * self.coreset)) if self.coreset <= 1 else int(self.coreset)
+        if self.sampler == "identity" or size >= len(rows):
+            return torch.arange(len(rows), device=rows.device)
+        return select_rows(rows, size, self.sampler, generator, progress)
+
+
+class PatchBanks:
+    """The memory banks, ready to be searched.
+
+    Parameters
+    ----------
+    encoder
+        Embeds the patches that are asked for.
+    banks
+        By the side of the patches, embeddings (rows, D) float32.
+    numbers
+        Likewise the number (rows,) int64 of each row's patch, counted row by row through all images.
+    """
+
+    def __init__(
+        self, encoder: PatchEncoder, banks: Mapping[int, torch.Tensor], numbers: Mapping[int, torch.Tensor]
+    ) -> None:
+        self.encoder, self.banks, self.numbers = encoder, dict(banks), dict(numbers)
+        self._indexes = {
+            side: NeighborIndex(bank, (numbers[side] // encoder.patches(side)).to(bank.device))
+            for side, bank in banks.items()
+        }
+
+    @classmethod
+    def filled(
+        cls, encoder: PatchEncoder, pixels: torch.Tensor, sampling: Sampling, progress: Progress
+    ) -> Self:
+        """Return the banks of the patches of images (n, 3, h, w) uint8, or of a coreset of them."""
+        embeddings = _embeddings(encoder, pixels, progress)
+        banks, numbers = {}, {}
+        generator = torch.Generator().manual_seed(sampling.seed)
+        for side in encoder.strides:
+            rows = embeddings.pop(side).flatten(0, 2)  # (n * rows * columns, D)
+            chosen = sampling.chosen(rows, generator, progress)
+            banks[side] = rows if len(chosen) == len(rows) else rows[chosen]
+            numbers[side] = chosen.cpu()
+            del rows  # before the next bank
+        return cls(encoder, banks, numbers)
+
+    def maps(self, images: torch.Tensor, own: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """Return the anomaly maps (n, h, w) of images (n, 3, h, w) by kind: of each level, sum and product.
+
+        With the numbers `own` (n,) of training images, an image's own patches are no neighbours of its
+        patches.
+        """
+        maps: dict[str, torch.Tensor] = {}
+        for side, embeddings in self.encoder.embed(images).items():
+            groups = None if own is None else own.repeat_interleave(self.encoder.patches(side))
+            squared, _ = self._indexes[side].search(embeddings.flatten(0, 2), groups=groups)
+            distances = squared[:, 0].sqrt().unflatten(0, embeddings.shape[:3])  # (n, rows, columns)
+            size = (images.shape[2], images.shape[3])
+            maps[f"K{side}"] = spread_scores(distances, size, side, self.encoder.strides[side])
+        levels = torch.stack(list(maps.values()))
+        return maps | {"sum": levels.sum(dim=0), "product": levels.prod(dim=0)}
+
+    def nearest(self, image: torch.Tensor, row: int, column: int, side: int, k: int) -> list[PatchPlace]:
+        """Return the `k` nearest rows to the patch of an image (3, h, w) at or before a corner in pixels."""
+        stride = self.encoder.strides[side]
+        embeddings = self.encoder.embed(image[None])[side]
+        rows, columns = embeddings.shape[1:3]
+        patch = embeddings[0, min(row // stride, rows - 1), min(column // stride, columns - 1)]
+        squared, nearest = self._indexes[side].search(patch[None], k)
+        places = []
+        for distance, number in zip(squared[0].sqrt(), self.numbers[side][nearest[0].cpu()], strict=True):
+            image_number, place = divmod(int(number), rows * columns)
+            top, left = (stride * position for position in divmod(place, columns))
+            places.append(PatchPlace(image_number, top, left, float(distance)))
+        return places
+
+
+def _embeddings(encoder: PatchEncoder, pixels: torch.Tensor, progress: Progress) -> dict[int, torch.Tensor]:
+    """Return the embeddings (n, rows, columns, D) of images (n, 3, h, w) uint8, by side."""
+    banks: dict[int, torch.Tensor] = {}
+    done = 0
+    for batch in track(pixels.split(EMBEDDED), "embed", len(pixels), progress):
+        for side, embeddings in encoder.embed(batch).items():
+            if side not in banks:
+                banks[side] = embeddings.new_empty(len(pixels), *embeddings.shape[1:])
+            banks[side][done : done + len(batch)] = embeddings
+        done += len(batch)
+    return banks

@@ -1,0 +1,151 @@
+"""The folder that a run leaves behind.
+
+A run of `train` is ``RESULTS/<log_project>/<log_group>``, one of `evaluate` is ``RESULTS``, with ``_0``,
+``_1`` ... appended when that exists. In it::
+
+    results.csv                             a row for each category and their mean
+    sigma.csv                               what the detector tells besides, of Gaussian
+    run.json                                arguments, seed, versions, seconds, peak memory
+    predictions/<dataset>_<category>.npz    scores and maps of every test image
+    models/<dataset>_<category>/            the fitted models, when asked for
+    segmentation_images/<dataset>_<category>/*.png                  likewise
+    training/<dataset>_<category>.csv       losses of every epoch, of methods that train in epochs
+"""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from anomaly_lib.errors import DataError
+from anomaly_lib.files import new_file
+
+try:
+    import resource
+except ImportError:  # Windows has no such module
+    resource = None  # type: ignore[assignment]
+
+_VERSIONS = ("anomaly_lib", "torch", "torchvision", "timm", "numpy", "pillow")
+
+
+class Run:
+    """A run and its folder.
+
+    Parameters
+    ----------
+    folder
+        See `new_run_folder`.
+    seed, arguments
+        For ``run.json``: the seed, and the words of the command line.
+
+    Attributes
+    ----------
+    rows
+        The metrics of each category so far, by the name of its row.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0, arguments: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.rows: dict[str, Mapping[str, float]] = {}
+        self._seed, self._arguments = seed, list(arguments)
+        self._seconds: dict[str, dict[str, float]] = {}
+        self._tables: dict[str, dict[str, pd.DataFrame]] = {}
+
+    @contextmanager
+    def timed(self, row_name: str, stage: str) -> Iterator[None]:
+        """Note the seconds that the block takes as those of `stage`."""
+        start = time.perf_counter()
+        yield
+        self._seconds.setdefault(row_name, {})[stage] = round(time.perf_counter() - start, 3)
+
+    def add(self, row_name: str, row: Mapping[str, float], tables: Mapping[str, pd.DataFrame]) -> None:
+        """Add a category's metrics and further tables, and write what there is, lest it be lost."""
+        self.rows[row_name] = row
+        for name, table in tables.items():
+            self._tables.setdefault(name, {})[row_name] = table
+        self.write()
+
+    def write(self) -> None:
+        """Write results.csv, run.json and further tables as they are now."""
+        with new_file(self.folder / "results.csv") as file:
+            self.results().to_csv(file, index_label="Row Names")
+        for name, tables in self._tables.items():
+            with new_file(self.folder / f"{name}.csv") as file:
+                pd.concat(tables, names=["Row Names"]).droplevel(1).to_csv(file)
+        document = {
+            "arguments": self._arguments,
+            "seed": self._seed,
+            "seconds": self._seconds,
+            "peak_memory_mb": _peak_memory_mb(),
+            "python": platform.python_version(),
+            "versions": {package: version(package) for package in _VERSIONS},
+        }
+        with new_file(self.folder / "run.json") as file:
+            file.write_text(json.dumps(document, indent=2) + "\n")
+
+    def results(self) -> pd.DataFrame:
+        """Return the table of results.csv: a row for each category, last their mean over the known cells."""
+        table = pd.DataFrame.from_dict(self.rows, orient="index")
+        table.loc["Mean"] = table.mean()
+        return table.rename_axis("Row Names")
+
+    # Where the files of a category are
+
+    def model(self, row_name: str) -> Path:
+        """Return the folder of a category's model."""
+        return self.folder / "models" / row_name
+
+    def predictions(self, row_name: str) -> Path:
+        """Return the file of a category's predictions."""
+        return self.folder / "predictions" / f"{row_name}.npz"
+
+    def segmentation_images(self, row_name: str) -> Path:
+        """Return the folder of a category's pictures."""
+        return self.folder / "segmentation_images" / row_name
+
+    def training_log(self, row_name: str) -> Path:
+        """Return the file of a category's epochs."""
+        return self.folder / "training" / f"{row_name}.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files."""
+        return self.folder / "tensorboard"
+
+
+def new_run_folder(wanted: Path) -> Path:
+    """Make and return `wanted`, or with ``_0``, ``_1`` ... appended the first that does not exist."""
+    number = -1
+    while True:
+        folder = wanted if number < 0 else wanted.with_name(f"{wanted.name}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise DataError(
+                f"cannot write results to {folder}: {error.strerror}; choose another folder"
+            ) from None
+        else:
+            return folder
+
+
+def load_results(folder: Path | str) -> pd.DataFrame:
+    """Return results.csv of a run folder: a row for each category, indexed by its name, and last ``Mean``."""
+    file = Path(folder) / "results.csv"
+    if not file.is_file():
+        raise DataError(f"no results in {folder}: give the folder of a finished run")
+    return pd.read_csv(file, index_col="Row Names")
+
+
+def _peak_memory_mb() -> int | None:
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)  # bytes there, KiB elsewhere
