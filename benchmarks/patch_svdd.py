@@ -8,6 +8,7 @@ are cut out one by one in Python (`PlainPatches`, `PlainPairs`) and embedded in 
 and every query is compared with every row.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from itertools import cycle
@@ -26,8 +27,9 @@ from anomaly_lib.datasets import Category
 from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
 from anomaly_lib.detectors.patch_svdd.pairs import DIRECTIONS, NOISE
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
+from anomaly_lib.evaluation.measures import aurocs
 from anomaly_lib.kernels.neighbors import NeighborIndex
-from anomaly_lib.runs import aurocs
+from anomaly_lib.runs import predictions_of
 
 STRIDES = {64: 16, 32: 4}
 EMBEDDED_IMAGES = 2
@@ -132,15 +134,16 @@ def plain_embed(encoder: HierarchicalEncoder, patches: torch.Tensor) -> torch.Te
 @torch.inference_mode()
 def embedding(model: PatchSVDD, images: torch.Tensor) -> dict[str, float]:
     """Compare one pass over images (n, 3, h, w) with cutting their patches one by one."""
-    model._embed(images[:1])
-    fast, dense = seconds(lambda: model._embed(images))
-    centred = images - model.mean_image_
+    encoder = model.patch_banks_.encoder
+    encoder.embed(images[:1])
+    fast, dense = seconds(lambda: encoder.embed(images))
+    centred = images - encoder.mean_image
 
     def patch_by_patch() -> dict[int, torch.Tensor]:
         return {
             side: torch.cat(
                 [
-                    plain_embed(model._encoder, patches)
+                    plain_embed(encoder._network, patches)
                     for patches in DataLoader(PlainPatches(centred, side, stride), batch_size=2048)
                 ]
             )
@@ -174,8 +177,9 @@ def plain_nearest(queries: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
 def searching(model: PatchSVDD, category: Category) -> dict[str, float]:
     """Compare the search for all test patches of 32 pixels with a plain search for some of them."""
     images = category.test_images(model.transform)
-    queries = torch.cat([model._embed(batch)[32] for batch in images]).flatten(0, 2)
-    bank = model.memory_banks_[32]
+    encoder = model.patch_banks_.encoder
+    queries = torch.cat([encoder.embed(batch)[32] for batch in images]).flatten(0, 2)
+    bank = model.patch_banks_.banks[32]
     fast, (distances, _) = seconds(lambda: NeighborIndex(bank).search(queries))
     some = torch.arange(0, len(queries), max(1, len(queries) // PLAIN_QUERIES))
     plain, expected = seconds(lambda: plain_nearest(queries[some], bank))
@@ -196,9 +200,9 @@ def evaluation(category: Category, weights: Path | None, sampling: dict[str, Any
     model = PatchSVDD(weights=weights, epochs=0, threshold_images=0, **sampling)
     fit, _ = seconds(lambda: model.fit(category.train_images(model.transform)))
     score, scores = seconds(lambda: model.score(category.test_images(model.transform)))
-    measure, found = seconds(lambda: aurocs(scores, category.masks(model.transform), category))
+    measure, row = seconds(lambda: aurocs(predictions_of(scores, category, model.transform, math.nan)))
     times = {"fit_s": fit, "score_s": score, "measure_s": measure, "evaluate_s": fit + score + measure}
-    return {**times, **found}
+    return {**times, **row}
 
 
 def training_step(pixels: torch.Tensor, mean: torch.Tensor) -> dict[str, float]:
@@ -257,7 +261,7 @@ def main(weights: Path | None, data: Path | None, name: str, coreset: float, out
     images = next(iter(category.test_images(model.transform)))
     table |= embedding(model, images[:EMBEDDED_IMAGES])
     pixels = model._read(category.train_images(model.transform), lambda *_: None)
-    table |= training_step(pixels, model.mean_image_)
+    table |= training_step(pixels, model.patch_banks_.encoder.mean_image)
     write_table(table, output, "patch_svdd.json")
 
 

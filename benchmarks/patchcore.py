@@ -18,9 +18,10 @@ from measuring import chosen_category, in_a_process_of_its_own, machine, seconds
 from anomaly_lib import PatchCore
 from anomaly_lib.datasets import Category
 from anomaly_lib.detectors.patchcore.memory_bank import PROJECTION
+from anomaly_lib.evaluation.measures import aurocs
 from anomaly_lib.evaluation.metrics import auroc
 from anomaly_lib.kernels.coreset import greedy_coreset, random_projection, start_at_some
-from anomaly_lib.runs import aurocs
+from anomaly_lib.runs import predictions_of
 
 PLAIN_SELECTIONS = 200
 COPIES_OF = (1000, 5000)
@@ -55,8 +56,8 @@ def features_alone(model: PatchCore, category: Category, train: bool) -> tuple[f
     images = (category.train_images if train else category.test_images)(model.transform)
     decode, _ = seconds(lambda: [None for _ in images])
     batches = list(images)
-    model._backbone(batches[0])
-    backbone, _ = seconds(lambda: [model._backbone(batch) for batch in batches])
+    model.network(batches[0])
+    backbone, _ = seconds(lambda: [model.network(batch) for batch in batches])
     return decode, backbone
 
 
@@ -66,12 +67,8 @@ def benchmark(category: Category, share: float, precision: str) -> dict[str, flo
     model.fit(replace(category, train=category.train[:4]).train_images(model.transform))  # warm up
     fit, _ = seconds(lambda: model.fit(category.train_images(model.transform)))
     score, scores = seconds(lambda: model.score(category.test_images(model.transform)))
-    rows = torch.cat(
-        [
-            model._embed(model._backbone(batch)).flatten(0, 2)
-            for batch in category.train_images(model.transform)
-        ]
-    )
+    features = model.features(category.train_images(model.transform))
+    rows = torch.cat([model.embed(batch.maps).flatten(0, 2) for batch in features])
     generator = torch.Generator().manual_seed(0)
     projected = rows @ random_projection(rows.shape[1], PROJECTION, generator)
     patches, dim, kept = len(rows), rows.shape[1], len(model.memory_bank_)
@@ -119,8 +116,8 @@ def portions(category: Category, precision: str) -> dict[str, float]:
             model = PatchCore(coreset=size, precision=precision, buffer=buffer)
             model.fit(category.train_images(model.transform))
             scores = model.score(category.test_images(model.transform))
-            found = aurocs(scores, category.masks(model.transform), category)
-            table |= {f"{key}_{size}_{name}": value for key, value in found.items()}
+            row = aurocs(predictions_of(scores, category, model.transform, model.threshold_))
+            table |= {f"{key}_{size}_{name}": value for key, value in row.items()}
     return table
 
 

@@ -23,8 +23,8 @@ _PACKAGES = ("anomaly_lib", "torch", "timm")
 def write_model(folder: Path, description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
     """Write a model into the existing `folder`; see `new_folder` for writing it whole or not at all."""
     if tensors:
-        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(kept, folder / "model.safetensors")
+        on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(on_cpu, folder / "model.safetensors")
     versions = {package: version(package) for package in _PACKAGES}
     document = {"format": FORMAT, "versions": versions, **description}
     (folder / "model.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")

@@ -52,8 +52,8 @@ def measure(predictions: Predictions) -> Measures:
         row |= _aurocs(part, predictions, f"_{name}")
     if not has_pixel_truth(predictions):
         return Measures(row)
-    known = predictions.pixelwise_known
-    pixels = metrics.pixel_metrics(predictions.pixelwise_pred[known], predictions.masks[known])
+    has_truth = predictions.pixelwise_known
+    pixels = metrics.pixel_metrics(predictions.pixelwise_pred[has_truth], predictions.masks[has_truth])
     row["full_pixel_auroc"] = pixels.full_pixel_auroc
     row["anomaly_pixel_auroc"] = pixels.anomaly_pixel_auroc
     row["aupro"] = pixels.aupro
@@ -77,8 +77,8 @@ def has_pixel_truth(predictions: Predictions) -> bool:
 
 
 def _aurocs(scores: Scores, truth: Predictions, suffix: str) -> dict[str, float]:
-    known = truth.pixelwise_known
+    has_truth = truth.pixelwise_known
     row = {f"instance_auroc{suffix}": metrics.auroc(scores.image, truth.imagewise_gt)}
-    if scores.maps is not None and truth.masks[known].any():
-        row[f"full_pixel_auroc{suffix}"] = metrics.auroc(scores.maps[known], truth.masks[known])
+    if scores.maps is not None and truth.masks[has_truth].any():
+        row[f"full_pixel_auroc{suffix}"] = metrics.auroc(scores.maps[has_truth], truth.masks[has_truth])
     return row

@@ -243,9 +243,9 @@ def _decide(scores: ArrayLike, labels: ArrayLike, threshold: float) -> tuple[flo
     if np.isnan(threshold):
         return np.nan, np.nan, positives, labels.size - positives
     # A Python float would be rounded to the precision of the scores; a numpy float64 is compared as it is.
-    found = scores >= np.float64(threshold)
-    hits = int(np.count_nonzero(found & anomalous))
-    return hits, int(np.count_nonzero(found)) - hits, positives, labels.size - positives
+    alarms = scores >= np.float64(threshold)
+    hits = int(np.count_nonzero(alarms & anomalous))
+    return hits, int(np.count_nonzero(alarms)) - hits, positives, labels.size - positives
 
 
 def _masked_pixels(maps: Floats, masks: Integers, images: Integers) -> tuple[Floats, Floats]:

@@ -67,8 +67,8 @@ class ClusteredSearch:
         queries = queries.float() - self.mean
         _, home = _nearest_center(queries, self.centers)
         for part in home.argsort(stable=True).split(_QUERIES):  # neighbours together
-            own = None if groups is None or self.groups is None else groups[part]
-            rows[part] = _Search(self, queries[part], own, k).run(home[part], at_home)
+            query_groups = None if groups is None or self.groups is None else groups[part]
+            rows[part] = _Search(self, queries[part], query_groups, k).run(home[part], at_home)
         return rows
 
 
@@ -129,9 +129,9 @@ class _Search:
     def _take(self, who: torch.Tensor, squared: torch.Tensor, rows: torch.Tensor) -> None:
         """Keep the nearest of those known and of `rows` (b,), at `squared` distances (a, b)."""
         values, index = smallest(squared, min(self._k, len(rows)))
-        values, kept = smallest(torch.cat([self._squared[who], values], dim=1), self._k)
+        values, places = smallest(torch.cat([self._squared[who], values], dim=1), self._k)
         self._squared[who] = values
-        self._rows[who] = torch.cat([self._rows[who], rows[index]], dim=1).gather(1, kept)
+        self._rows[who] = torch.cat([self._rows[who], rows[index]], dim=1).gather(1, places)
 
 
 def _nearest_center(rows: torch.Tensor, centers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -146,12 +146,12 @@ def _nearest_center(rows: torch.Tensor, centers: torch.Tensor) -> tuple[torch.Te
 
 def _learn_centers(rows: torch.Tensor, clusters: int) -> torch.Tensor:
     """Return at most so many cluster centres (c, d), by Lloyd's algorithm on some of the rows."""
-    some = rows[:: max(1, len(rows) // (_SAMPLE * clusters))]
-    centers = some[:: math.ceil(len(some) / clusters)].clone()
+    sample = rows[:: max(1, len(rows) // (_SAMPLE * clusters))]
+    centers = sample[:: math.ceil(len(sample) / clusters)].clone()
     for _ in range(_PASSES):
-        _, home = _nearest_center(some, centers)
+        _, home = _nearest_center(sample, centers)
         sizes = torch.bincount(home, minlength=len(centers))
-        sums = torch.zeros_like(centers).index_add_(0, home, some)
+        sums = torch.zeros_like(centers).index_add_(0, home, sample)
         centers = (sums / sizes[:, None])[sizes > 0]
     return centers
 

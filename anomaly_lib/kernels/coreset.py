@@ -45,9 +45,9 @@ def start_at_some(rows: torch.Tensor, generator: torch.Generator, points: int = 
     The square of the mean distance to a few random rows; as in the official code it also caps the distances
     to the first selected rows.
     """
-    chosen = torch.randperm(len(rows), generator=generator)[:points].to(rows.device)
+    starting_points = torch.randperm(len(rows), generator=generator)[:points].to(rows.device)
     blocks = rows.split(_BLOCK)
-    return torch.cat([torch.cdist(block, rows[chosen]).mean(dim=1) for block in blocks]).square()
+    return torch.cat([torch.cdist(block, rows[starting_points]).mean(dim=1) for block in blocks]).square()
 
 
 def greedy_coreset(

@@ -33,8 +33,8 @@ class ExhaustiveSearch:
                 if groups is not None and self._groups is not None:
                     distances.masked_fill_(groups[part, None] == self._groups[None, block], torch.inf)
                 values, index = smallest(distances, min(k, distances.shape[1]))
-                best[part], kept = smallest(torch.cat([best[part], values], dim=1), k)
-                rows[part] = torch.cat([rows[part], index + start], dim=1).gather(1, kept)
+                best[part], places = smallest(torch.cat([best[part], values], dim=1), k)
+                rows[part] = torch.cat([rows[part], index + start], dim=1).gather(1, places)
         return rows.masked_fill_(best.isinf(), -1)
 
 

@@ -48,9 +48,9 @@ def leave_one_out(
     bounds a patch's distance from above, and rows found on a few dimensions bound it closely. So patches are
     searched in the order of their bounds, until the worst one found is no less than the next bound.
     """
-    found = rough_index.search_roughly(rough, k, image_of)
+    near = rough_index.search_roughly(rough, k, image_of)
     images = len(image_of.unique_consecutive())
-    bounds = _mean_distances(features, index.bank, *found).reshape(images, -1)  # (n, p)
+    bounds = _mean_distances(features, index.bank, *near).reshape(images, -1)  # (n, p)
     first_row = torch.arange(images, device=features.device) * bounds.shape[1]
     bounds, order = bounds.sort(dim=1, descending=True)
     worst = torch.full((images,), -torch.inf, device=features.device)
@@ -60,8 +60,8 @@ def leave_one_out(
         if not len(pending):
             break
         rows = first_row[pending, None] + order[pending, start : start + _AT_A_TIME]  # (pending, few)
-        asked = rows.flatten()
-        distances, neighbours = index.search(features[asked], k, image_of[asked])
+        numbers = rows.flatten()
+        distances, neighbours = index.search(features[numbers], k, image_of[numbers])
         distance, which = distances.mean(dim=1).reshape(rows.shape).max(dim=1, keepdim=True)
         better = distance[:, 0] > worst[pending]
         improved = pending[better]

@@ -1,7 +1,7 @@
 """Runs: load data, fit, score, measure, save; and the folder that a run leaves behind."""
 
 from anomaly_lib.runs.folder import Run, load_results, new_run_folder
-from anomaly_lib.runs.run import Saving, evaluate, train
+from anomaly_lib.runs.run import Saving, evaluate, predictions_of, train
 from anomaly_lib.runs.sources import NewDetector, SavedDetector
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "evaluate",
     "load_results",
     "new_run_folder",
+    "predictions_of",
     "train",
 ]

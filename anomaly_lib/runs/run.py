@@ -129,7 +129,7 @@ def _fit(stage: Stage, detector: Detector, category: Category) -> None:
         if not category.test:
             return {}
         scores = early.score(category.test_images(early.transform, stage.data.batch_size))
-        return aurocs(_predictions(scores, category, early.transform, math.nan))
+        return aurocs(predictions_of(scores, category, early.transform, math.nan))
 
     tensorboard = stage.run.tensorboard / f"{row_name}_training" if stage.saving.tensorboard else None
     watch = TrainingLog(stage.run.training_log(row_name), look, tensorboard)
@@ -149,7 +149,7 @@ def _evaluate_category(stage: Stage, detector: Detector, category: Category) -> 
         images = category.test_images(detector.transform, stage.data.batch_size)
         scores = detector.score(images, stage.told(category))
     with run.timed(row_name, "measure"):
-        predictions = _predictions(scores, category, detector.transform, detector.threshold_)
+        predictions = predictions_of(scores, category, detector.transform, detector.threshold_)
         _warn_of_missing_truth(predictions, category)
         measures = measure(predictions)
         predictions = replace(predictions, optimal_threshold=measures.optimal_threshold)
@@ -163,7 +163,7 @@ def _evaluate_category(stage: Stage, detector: Detector, category: Category) -> 
     run.add(row_name, measures.row, tables)
 
 
-def _predictions(scores: Scores, category: Category, transform: Transform, threshold: float) -> Predictions:
+def predictions_of(scores: Scores, category: Category, transform: Transform, threshold: float) -> Predictions:
     """Return the scores of the category's test images beside the truth."""
     return Predictions(
         imagewise_pred=scores.image,

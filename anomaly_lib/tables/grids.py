@@ -121,11 +121,11 @@ def narrowed(table: Table, choice: TableChoice) -> Table:
     augment = table.augment if choice.augment is None else choice.augment
     if not choice.archs:
         return replace(table, augment=augment)
-    own = {arch: [s for s in table.settings if s.arch == arch] for arch in choice.archs}
+    settings_of = {arch: [s for s in table.settings if s.arch == arch] for arch in choice.archs}
     settings = [
         setting
         for arch in dict.fromkeys(choice.archs)
-        for setting in own[arch] or dict.fromkeys(replace(s, arch=arch) for s in table.settings)
+        for setting in settings_of[arch] or dict.fromkeys(replace(s, arch=arch) for s in table.settings)
     ]
     return replace(table, augment=augment, settings=tuple(settings))
 

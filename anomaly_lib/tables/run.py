@@ -58,8 +58,8 @@ def run_table(number: int, folder: Path, choice: TableChoice, progress: Progress
         settings = [setting for setting in table.settings if setting.arch == arch]
         try:
             for category in categories:
-                wanted = [(s, fold) for s in settings for fold in choice.folds]
-                missing = [one for one in wanted if not runs.has(*one, category.name)]
+                pairs = [(s, fold) for s in settings for fold in choice.folds]
+                missing = [one for one in pairs if not runs.has(*one, category.name)]
                 if missing:
                     runs.add(_measure(detector, category, table, choice, missing, progress))
         except WeightsError as error:

@@ -23,13 +23,13 @@ def summary(
     ``paper``, or ``fpr`` and ``tpr``. Numbers are in per cent. ``paper`` is a mean over the 15 categories of
     MVTec AD: it is there when they are the `categories`, and no other `imagesize` than the network's is set.
     """
-    chosen = runs[runs["category"].isin(categories) & runs["fold"].isin([str(fold) for fold in folds])]
+    rows = runs[runs["category"].isin(categories) & runs["fold"].isin([str(fold) for fold in folds])]
     paper = set(categories) == set(ALL_CATEGORIES) and imagesize is None
     paper = paper and not table.augment and not table.sigmas
     columns: dict[tuple[str, str], pd.Series] = {}
     for setting in table.settings:
-        own = chosen[(chosen[KEY[:4]] == list(setting.key)).all(axis=1)]
-        by_category = 100 * own.drop(columns=KEY).groupby(own["category"]).mean()
+        setting_rows = rows[(rows[KEY[:4]] == list(setting.key)).all(axis=1)]
+        by_category = 100 * setting_rows.drop(columns=KEY).groupby(setting_rows["category"]).mean()
         if by_category.empty:
             continue
         columns |= _rates(setting, by_category, table) if table.sigmas else _aurocs(setting, by_category)
@@ -54,8 +54,8 @@ def formatted(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _aurocs(setting: Setting, by_category: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
-    known = by_category.dropna(axis=1, how="all")  # of other architectures in the file
-    return {(setting.title, "mean"): known.mean(), (setting.title, "sem"): known.sem()}
+    columns = by_category.dropna(axis=1, how="all")  # of other architectures in the file
+    return {(setting.title, "mean"): columns.mean(), (setting.title, "sem"): columns.sem()}
 
 
 def _rates(setting: Setting, by_category: pd.DataFrame, table: Table) -> dict[tuple[str, str], pd.Series]:

@@ -1,6 +1,5 @@
 """Files of the official PatchCore, read without executing anything."""
 
-import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -73,22 +72,14 @@ def test_a_folder_is_recognised_by_its_parameters(tmp_path: Path) -> None:
     assert not holds_official_patchcore(tmp_path / "nowhere")
 
 
-class Malicious:
-    """Pickled, it makes a folder when it is read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
-        return os.mkdir, (str(self.folder),)
-
-
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_pickle_with_code_is_refused_and_the_code_not_run(tmp_path: Path, protocol: int) -> None:
+def test_a_pickle_with_code_is_refused_and_the_code_not_run(
+    tmp_path: Path, trap_in_a_pickle: Callable[[Path], object], protocol: int
+) -> None:
     write(tmp_path)
     trap = tmp_path / "trap"
     with (tmp_path / "patchcore_params.pkl").open("wb") as file:
-        pickle.dump({**PARAMETERS, "patchsize": Malicious(trap)}, file, protocol)
+        pickle.dump({**PARAMETERS, "patchsize": trap_in_a_pickle(trap)}, file, protocol)
     said = said_of(tmp_path)
     assert "refused to read" in said
     assert "mkdir" in said

@@ -17,7 +17,7 @@ from PIL import Image
 from anomaly_lib import Detector, Scores, Transform, load_predictions, load_results, read_category
 from anomaly_lib.datasets import Category
 from anomaly_lib.datasets.choice import DataChoice
-from anomaly_lib.datasets.transforms import Geometry
+from anomaly_lib.datasets.transforms import AS_IT_IS, Geometry
 from anomaly_lib.detectors.base import Images, Watch, checked_batches
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.evaluation import metrics
@@ -36,12 +36,12 @@ class Yellow(Detector):
     false_alarm_rate = 0.01
     localises = True
 
-    def __init__(self, transform: Transform = Transform(48, 48)) -> None:
-        self.transform = transform
+    def __init__(self, geometry: Geometry = AS_IT_IS) -> None:
+        self.transform = Transform(48, 48).override(*geometry)
 
     @classmethod
     def fitted_at(cls, geometry: Geometry, threshold: float = 0.4) -> Self:
-        detector = cls(Transform(48, 48).override(*geometry))
+        detector = cls(geometry)
         detector.threshold_ = threshold
         return detector
 
@@ -68,7 +68,7 @@ class Yellow(Detector):
 
 def yellow(category: Category, geometry: Geometry) -> Yellow:
     """Make a new detector for a category."""
-    return Yellow(Transform(48, 48).override(*geometry))
+    return Yellow(geometry)
 
 
 @dataclass

@@ -163,6 +163,6 @@ def whitening(covariance: torch.Tensor) -> torch.Tensor:
         inverse: torch.Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
         return inverse
     variances, directions = torch.linalg.eigh(covariance)
-    kept = variances > cutoff * variances.max()
-    whitened: torch.Tensor = (directions[:, kept] / variances[kept].sqrt()).T
+    varying = variances > cutoff * variances.max()
+    whitened: torch.Tensor = (directions[:, varying] / variances[varying].sqrt()).T
     return whitened

@@ -57,12 +57,12 @@ class Checkpoints:
         ParameterError
             When it is of other images or options, or of a later epoch than the last that is wanted.
         """
-        found = self._complete()
-        if not found:
+        folders = self._complete()
+        if not folders:
             return
-        description, tensors = read_model(found[-1])
+        description, tensors = read_model(folders[-1])
         if description.get("method") != CHECKPOINT:
-            raise ModelFileError(f"{found[-1]} is no checkpoint of a training: give another folder")
+            raise ModelFileError(f"{folders[-1]} is no checkpoint of a training: give another folder")
         self._require_same(description, training)
         if description["epoch"] > epochs:
             raise ParameterError(
@@ -70,7 +70,7 @@ class Checkpoints:
                 "already; give another folder to --checkpoints or more --epochs"
             )
         training.restore(tensors, description["epoch"])
-        log.info("going on after epoch %d from %s", training.epoch, found[-1])
+        log.info("going on after epoch %d from %s", training.epoch, folders[-1])
 
     def _require_same(self, description: dict[str, object], training: Training) -> None:
         remedy = "give another folder to --checkpoints or the same options"

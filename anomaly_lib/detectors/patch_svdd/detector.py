@@ -257,10 +257,10 @@ class PatchSVDD(Detector):
         if len(pixels) == 1:
             return np.zeros(0, np.float32)
         every = -(-len(pixels) // self.threshold_images)
-        chosen = torch.arange(0, len(pixels), every, device=pixels.device)
+        numbers = torch.arange(0, len(pixels), every, device=pixels.device)
         scores = [
-            self.patch_banks_.maps(pixels[own], own)["product"].flatten(1).amax(dim=1).cpu()
-            for own in track(chosen.split(_SCORED), "threshold", len(chosen), progress)
+            self.patch_banks_.maps(pixels[batch], batch)["product"].flatten(1).amax(dim=1).cpu()
+            for batch in track(numbers.split(_SCORED), "threshold", len(numbers), progress)
         ]
         # Where a small bank has no patches of other images, infinite distances have made nan.
         return torch.cat(scores).nan_to_num_(nan=torch.inf).numpy()

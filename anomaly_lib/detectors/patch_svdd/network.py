@@ -80,7 +80,7 @@ class HierarchicalEncoder(nn.Module):
         first patch is at the upper left corner; patches lie within the image as a whole.
         """
         lattice = self.enc(images)  # (n, D, h', w'), all patches at even rows and columns
-        found = {}
+        by_side = {}
         for side, stride in strides.items():
             rows, columns = (1 + (length - side) // stride for length in images.shape[2:])
             at = stride // STEP
@@ -91,8 +91,8 @@ class HierarchicalEncoder(nn.Module):
                 embeddings = self._join(
                     F.conv2d(lattice, self.conv1.weight, self.conv1.bias, stride=at, dilation=between)
                 )
-            found[side] = embeddings[:, :, :rows, :columns].permute(0, 2, 3, 1)
-        return found
+            by_side[side] = embeddings[:, :, :rows, :columns].permute(0, 2, 3, 1)
+        return by_side
 
     def _join(self, joined: torch.Tensor) -> torch.Tensor:
         embeddings: torch.Tensor = torch.tanh(self.conv2(F.leaky_relu(joined, _SLOPE)))

@@ -76,15 +76,18 @@ class PatchBanks:
             del rows  # before the next bank
         return cls(encoder, banks, numbers)
 
-    def maps(self, images: torch.Tensor, own: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def maps(
+        self, images: torch.Tensor, image_numbers: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Return the anomaly maps (n, h, w) of images (n, 3, h, w) by kind: of each level, sum and product.
 
-        With the numbers `own` (n,) of training images, an image's own patches are no neighbours of its
-        patches.
+        With the `numbers` (n,) of training images, an image's own patches are no neighbours of its patches.
         """
         maps: dict[str, torch.Tensor] = {}
         for side, embeddings in self.encoder.embed(images).items():
-            groups = None if own is None else own.repeat_interleave(self.encoder.patches(side))
+            groups = (
+                None if image_numbers is None else image_numbers.repeat_interleave(self.encoder.patches(side))
+            )
             squared, _ = self._indexes[side].search(embeddings.flatten(0, 2), groups=groups)
             distances = squared[:, 0].sqrt().unflatten(0, embeddings.shape[:3])  # (n, rows, columns)
             size = (images.shape[2], images.shape[3])

@@ -223,9 +223,9 @@ class PatchCore(FrozenDetector):
         A unit for scores where there is no threshold. Of a large bank some 2,000 rows are asked.
         """
         rows = self.memory_bank_.rows
-        asked = torch.arange(0, len(rows), max(1, len(rows) // 2000), device=rows.device)
-        index = NeighborIndex(rows, torch.arange(len(rows), device=rows.device), queries=len(asked))
-        distances, _ = index.search(rows[asked], groups=asked)
+        sample = torch.arange(0, len(rows), max(1, len(rows) // 2000), device=rows.device)
+        index = NeighborIndex(rows, torch.arange(len(rows), device=rows.device), queries=len(sample))
+        distances, _ = index.search(rows[sample], groups=sample)
         return float(distances.median())
 
     # Saving and loading

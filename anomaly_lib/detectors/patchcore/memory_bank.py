@@ -138,16 +138,16 @@ class Portion:
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
         """Return the patches (m, d) with the numbers `index` (m,), embedding one batch at a time."""
-        chosen = torch.empty(0)
+        selection = torch.empty(0)
         first = 0
         for patches in self._patches:
             rows = patches.rows()
             if first == 0:
-                chosen = rows.new_empty(len(index), rows.shape[1])
+                selection = rows.new_empty(len(index), rows.shape[1])
             here = (index >= first) & (index < first + len(rows))
-            chosen[here] = rows[index[here] - first]
+            selection[here] = rows[index[here] - first]
             first += len(rows)
-        return chosen
+        return selection
 
 
 class Keep(Protocol):

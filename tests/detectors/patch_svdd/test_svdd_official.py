@@ -1,6 +1,7 @@
 """Encoders of the official Patch SVDD, read without executing anything."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,10 +40,12 @@ def said_of_encoder(file: Path) -> str:
     return str(error.value)
 
 
-def test_an_encoder_with_code_is_refused_and_the_code_not_run(tmp_path: Path) -> None:
+def test_an_encoder_with_code_is_refused_and_the_code_not_run(
+    tmp_path: Path, trap_in_a_pickle: Callable[[Path], object]
+) -> None:
     trap = tmp_path / "trap"
     for legacy in (True, False):
-        state = {**encoder_state(4), "conv2.bias": Malicious(trap)}
+        state = {**encoder_state(4), "conv2.bias": trap_in_a_pickle(trap)}
         torch.save(state, tmp_path / "enchier.pkl", _use_new_zipfile_serialization=not legacy)
         assert "refused to read" in said_of_encoder(tmp_path / "enchier.pkl")
         assert not trap.exists()
