@@ -13,9 +13,16 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.files import nan_to_none, new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.detectors.files import (
+    SavedTensors,
+    nan_to_none,
+    new_model_folder,
+    none_to_nan,
+    read_model,
+    write_model,
+)
 from anomaly_lib.detectors.parameters import Constraint, parameter_names, require_all
-from anomaly_lib.errors import AnomalyError, DataError
+from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.progress import Progress, silent, track
@@ -117,7 +124,7 @@ class Detector(ABC):
         Raises
         ------
         DataError
-            When there are no images, or they are not (n, 3, h, w).
+            When there are no images, they are not (n, 3, h, w), or a pixel or what is learned is not finite.
         """
         self.fit_scores(images, progress, watch)
         return self
@@ -130,6 +137,11 @@ class Detector(ABC):
             raise DataError(f"no images to fit on: {type(self).__name__} needs images of good parts")
         self._forget()  # what fails half-way leaves no mixture of two fits
         scores = self.learn(images, progress, watch)
+        for name, tensor in self.tensors().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise DataError(
+                    f"{type(self).__name__} learned a {name} that is not finite: use precision fp32"
+                )
         self._calibrate(scores)
         return scores
 
@@ -159,12 +171,14 @@ class Detector(ABC):
         NotFittedError
             Before `fit`.
         DataError
-            When the images are not (n, 3, h, w).
+            When the images are not (n, 3, h, w), or a pixel or a score is not finite.
         """
         self._require_fitted()
-        batches = checked_batches(images)
+        scores = []
         with torch.inference_mode():
-            scores = [self.score_batch(batch) for batch in track(batches, "score", len(images), progress)]
+            for batch in track(checked_batches(images), "score", len(images), progress):
+                scores.append(self.score_batch(batch))
+                self._require_finite(scores[-1])
         return Scores.gathered(scores) if scores else self._no_scores()
 
     @abstractmethod
@@ -199,7 +213,7 @@ class Detector(ABC):
         """Write the fitted model to `folder`; `anomaly_lib.load_detector` reads it."""
         self._require_fitted()
         calibration = torch.from_numpy(np.asarray(self.calibration_, np.float32))
-        with new_folder(Path(folder)) as unfinished:
+        with new_model_folder(Path(folder)) as unfinished:
             write_model(unfinished, self.description(), {**self.tensors(), "calibration": calibration})
 
     def description(self) -> dict[str, Any]:
@@ -226,6 +240,10 @@ class Detector(ABC):
         `weights` is a file that takes the place of the one that the model names.
         """
         description, tensors = read_model(Path(folder))
+        if unknown := set(description["parameters"]) - set(parameter_names(cls)) | (
+            set(description["parameters"]) & cls.unsaved
+        ):
+            raise ModelFileError(f"the model in {folder} is damaged (its {min(unknown)}): train it again")
         parameters: dict[str, Any] = {
             **description["parameters"],
             **({} if weights is None else {"weights": weights}),
@@ -233,16 +251,18 @@ class Detector(ABC):
             "device": device,
         }
         detector = cls(**parameters)
-        # Format 1 had none.
-        detector.calibration_ = tensors.pop("calibration", torch.empty(0)).numpy()
         detector.restore(tensors, description, Path(folder))
-        detector.threshold_ = none_to_nan(description["threshold"])
+        detector.restore_calibration(tensors, description)
         return detector
 
+    def restore_calibration(self, tensors: SavedTensors, description: Mapping[str, Any]) -> None:
+        """Take over `calibration_`, which format 1 did not have, and `threshold_`."""
+        scores = tensors.take("calibration", None) if "calibration" in tensors.names() else torch.empty(0)
+        self.calibration_ = scores.cpu().numpy()
+        self.threshold_ = none_to_nan(description["threshold"])
+
     @abstractmethod
-    def restore(
-        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path
-    ) -> None:
+    def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
         """Take over what `tensors` returned, as read from `folder` with the model's `description`."""
 
     # Helpers
@@ -271,6 +291,15 @@ class Detector(ABC):
                 f"this {type(self).__name__} has learned nothing yet: call fit(images) first"
             )
 
+    def _require_finite(self, scores: Scores) -> None:
+        """Raise a `DataError` for scores that are not: they would read as good."""
+        for values in (scores.image, scores.maps):
+            if values is not None and not np.isfinite(values).all():
+                raise DataError(
+                    f"{type(self).__name__} has no finite score for an image: its features overflow; use "
+                    "precision fp32, or fit the model again"
+                )
+
     def _no_scores(self) -> Scores:
         """Return the scores of no images."""
         maps = np.zeros((0, self.transform.size, self.transform.size), np.float32)
@@ -287,6 +316,8 @@ def _checked(batch: torch.Tensor) -> torch.Tensor:
         raise DataError(f"images come in batches of shape (n, 3, height, width), not {tuple(batch.shape)}")
     if not batch.is_floating_point():
         raise DataError(f"images are floats in [0, 1], not {batch.dtype}: divide 8-bit images by 255")
+    if not torch.isfinite(batch).all():
+        raise DataError("an image has pixels that are NaN or infinite: images are floats in [0, 1]")
     return batch.float()
 
 

@@ -10,11 +10,17 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector, Images, Watch
-from anomaly_lib.detectors.files import new_folder, none_to_nan, read_model, write_model
+from anomaly_lib.detectors.files import SavedTensors, new_model_folder, none_to_nan, read_model, write_model
+from anomaly_lib.detectors.parameters import Whole
 from anomaly_lib.detectors.patchcore import PatchCore
-from anomaly_lib.errors import ParameterError
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.progress import Progress
+
+_MOST_MEMBERS = 100
+
+# Below, dividing by it overflows in float32.
+_SMALLEST_UNIT = 1e-30
 
 
 class Ensemble(Detector):
@@ -74,7 +80,7 @@ class Ensemble(Detector):
     def save(self, folder: Path) -> None:
         """Write every member into a folder of its own under `folder`."""
         self._require_fitted()
-        with new_folder(Path(folder)) as unfinished:
+        with new_model_folder(Path(folder)) as unfinished:
             write_model(unfinished, self.description(), self.tensors())
             for number, member in enumerate(self.members):
                 member.save(unfinished / f"member_{number}")
@@ -95,19 +101,20 @@ class Ensemble(Detector):
                 "an ensemble's members have different weights: --weights cannot name one file"
             )
         description, tensors = read_model(Path(folder))
+        Whole(1, _MOST_MEMBERS).require("members", description["members"])
         names = [f"member_{number}" for number in range(description["members"])]
         ensemble = cls([PatchCore.load(Path(folder) / name, device=device) for name in names])
+        ensemble.transform = Transform(**description["transform"])
         ensemble.restore(tensors, description, Path(folder))
-        ensemble.threshold_ = none_to_nan(description["threshold"])
+        ensemble.restore_calibration(tensors, description)
         return ensemble
 
-    def restore(
-        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path
-    ) -> None:
-        """Take over what `description` says of the ensemble."""
-        self.transform = Transform(**description["transform"])
-        self.units_ = tuple(description["units"])
-        self.calibration_ = tensors.get("calibration", torch.empty(0)).numpy()
+    def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
+        """Take over what `description` says of the members' units."""
+        units = [none_to_nan(unit) for unit in description["units"]]
+        if len(units) != len(self.members) or not all(unit > 0 for unit in units):
+            raise ModelFileError(f"the ensemble in {folder} is damaged (units): train it again")
+        self.units_ = tuple(units)
 
     @classmethod
     def of_fitted(cls, members: Sequence[PatchCore]) -> Self:
@@ -121,6 +128,11 @@ class Ensemble(Detector):
         for member in self.members:
             unknown = math.isnan(member.threshold_)
             units.append(member.typical_distance() if unknown else member.threshold_)
+            if not _SMALLEST_UNIT < units[-1] < math.inf:
+                raise DataError(
+                    f"the member on {member.backbone} has no unit for its scores, since its normal patches "
+                    "are all the same or a single one: give more images, or a larger coreset"
+                )
         self.units_ = tuple(units)
 
     def _mean(self, of_members: Sequence[np.ndarray]) -> np.ndarray:

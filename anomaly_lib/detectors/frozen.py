@@ -10,6 +10,7 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector, Images, checked_batches
+from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Optional, Text
 from anomaly_lib.kernels.augment import Change
 from anomaly_lib.networks.backbone import Backbone
@@ -113,16 +114,14 @@ class FrozenDetector(Detector):
         network = {"origin": self.network.origin, "fingerprint": self.network.fingerprint}
         return super().description() | {"backbone": network}
 
-    def restore(
-        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path
-    ) -> None:
+    def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
         """Take over what was learned, if it was learned on the weights that are found here."""
-        self.restore_tensors({name: tensor.to(self.device) for name, tensor in tensors.items()})
+        self.restore_tensors(tensors)
         self.network.require_same(description["backbone"], folder)
 
     @abstractmethod
-    def restore_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take over what `tensors` returned, on the detector's device."""
+    def restore_tensors(self, tensors: SavedTensors) -> None:
+        """Take over what `tensors` returned."""
 
     def _forget(self) -> None:
         super()._forget()

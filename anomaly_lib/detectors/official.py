@@ -8,7 +8,7 @@ faiss index, ``nnscorer_search_index.faiss``; an ensemble has one pair for each 
 import io
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,46 @@ from anomaly_lib.errors import ModelFileError
 
 _PARAMETERS = "patchcore_params.pkl"
 _INDEX = "nnscorer_search_index.faiss"
-_NEEDED = (
-    "backbone.name",
-    "layers_to_extract_from",
-    "input_shape",
-    "pretrain_embed_dimension",
-    "target_embed_dimension",
-    "patchsize",
+# More than the parameters of any model take.
+_LONGEST = 2**20
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 2**16
+
+
+_NEEDED: Mapping[str, Callable[[Any], bool]] = {
+    "backbone.name": lambda value: isinstance(value, str),
+    "layers_to_extract_from": lambda value: (
+        isinstance(value, list | tuple) and all(isinstance(layer, str) for layer in value)
+    ),
+    "input_shape": lambda value: (
+        isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_size, value))
+    ),
+    "pretrain_embed_dimension": _is_size,
+    "target_embed_dimension": _is_size,
+    "patchsize": _is_size,
+}
+"""The parameters that a model needs, and what each has to be."""
+
+_INDEX_HEADER = np.dtype(
+    [
+        ("kind", "S4"),
+        ("columns", "<i4"),
+        ("rows", "<i8"),
+        ("unused", "<i8", 2),
+        ("trained", "<u1"),
+        ("metric", "<i4"),
+        ("floats", "<u8"),
+    ]
 )
+"""How a faiss index begins; ``IxF2`` and the older ``IxFl`` are flat ones of L2 distances."""
+
+_FLAT = (b"IxF2", b"IxFl")
 
 
 @dataclass(frozen=True)
@@ -93,6 +125,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _read_parameters(file: Path) -> dict[str, Any]:
     try:
+        if file.stat().st_size > _LONGEST:
+            raise ValueError(f"it is longer than {_LONGEST} bytes")
         parameters = _PlainUnpickler(io.BytesIO(file.read_bytes())).load()
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ModelFileError(f"refused to read {file}: {error}") from None
@@ -101,19 +135,32 @@ def _read_parameters(file: Path) -> dict[str, Any]:
     missing = [name for name in _NEEDED if name not in parameters]
     if missing:
         raise ModelFileError(f"{file} is no official PatchCore model: it lacks {', '.join(missing)}")
-    return parameters
+    for name, fits in _NEEDED.items():
+        if not fits(parameters[name]):
+            raise ModelFileError(f"{file} is no official PatchCore model: its {name} makes no sense")
+    return {name: parameters[name] for name in _NEEDED}
 
 
 def _read_index(file: Path) -> np.ndarray:
-    import faiss  # only models of the official code need it
+    """Return the rows (n, d) float32 of a flat faiss index for L2 distances.
 
+    Read as bytes and not by faiss, which follows other kinds of index to further files. After the header come
+    the number of floats and the floats.
+    """
     if not file.is_file():
         raise ModelFileError(f"no index {file}: it belongs beside {_PARAMETERS}")
     try:
-        index = faiss.read_index(str(file))
-        rows: np.ndarray = index.reconstruct_n(0, index.ntotal)
-    except RuntimeError as error:
-        raise ModelFileError(f"cannot read the faiss index {file}: {str(error).splitlines()[0]}") from None
-    if not len(rows):
+        with file.open("rb") as stream:
+            header = np.frombuffer(stream.read(_INDEX_HEADER.itemsize), _INDEX_HEADER)[0]
+            rows, columns = int(header["rows"]), int(header["columns"])
+            fits = header["floats"] == rows * columns == (file.stat().st_size - stream.tell()) / 4
+            if header["kind"] not in _FLAT or columns < 1 or not fits:
+                raise ValueError("it is no whole flat index of L2 distances")
+            bank = np.fromfile(stream, np.dtype("<f4"), rows * columns).reshape(rows, columns)
+    except (OSError, ValueError, IndexError, OverflowError) as error:
+        raise ModelFileError(f"cannot read the faiss index {file}: {error}") from None
+    if not rows:
         raise ModelFileError(f"the faiss index {file} is empty: the model was never fitted")
-    return rows
+    if not np.isfinite(bank).all():
+        raise ModelFileError(f"the faiss index {file} has rows that are not finite")
+    return bank.astype(np.float32, copy=False)

@@ -120,7 +120,43 @@ def load_predictions(file: Path | str) -> Predictions:
         raise DataError(f"no predictions in {file}: run `anomaly train` or `anomaly evaluate`") from None
     except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is not a predictions file of this library: {error}") from None
-    return Predictions(**values, parts=parts)
+    predictions = Predictions(**values, parts=parts)
+    if reason := _inconsistency(predictions):
+        raise DataError(f"{file} is not a predictions file of this library: {reason}")
+    return predictions
+
+
+def _inconsistency(predictions: Predictions) -> str | None:
+    """Return what is wrong with predictions that were read from a file, if anything is."""
+    images = (len(predictions.imagewise_pred),)
+    expected = {
+        "imagewise_pred": ("f", images),
+        "imagewise_gt": ("b", images),
+        "fnames": ("U", images),
+        "pixelwise_known": ("b", images),
+        "pixelwise_gt": ("b", images + predictions.pixelwise_gt.shape[1:]),
+    }
+    for name, (kind, shape) in expected.items():
+        array = getattr(predictions, name)
+        if array.dtype.kind != kind or array.shape != shape:
+            return f"{name} is {array.dtype} of shape {array.shape}"
+    if predictions.pixelwise_gt.ndim != 4 or predictions.pixelwise_gt.shape[1] != 1:
+        return f"pixelwise_gt is of shape {predictions.pixelwise_gt.shape}"
+    for scores in (predictions.scores, *predictions.parts.values()):
+        if reason := _unfit_scores(scores, images, predictions.masks.shape):
+            return reason
+    if math.isinf(predictions.threshold) or math.isinf(predictions.optimal_threshold):
+        return "a threshold is infinite"
+    return None
+
+
+def _unfit_scores(scores: Scores, images: tuple[int, ...], pixels: tuple[int, ...]) -> str | None:
+    for values, shape in ((scores.image, images), (scores.maps, pixels)):
+        if values is not None and (values.dtype.kind != "f" or values.shape != shape):
+            return f"scores are {values.dtype} of shape {values.shape}"
+        if values is not None and not np.isfinite(values).all():
+            return "not all scores are finite"
+    return None
 
 
 def _parts(arrays: Mapping[str, np.ndarray]) -> dict[str, Scores]:

@@ -1,29 +1,33 @@
 """A model on disk: read as it was written, whole or not at all, and damage named."""
 
+import contextlib
+import errno
 import json
 import math
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
+from anomaly_lib import files
 from anomaly_lib.detectors.files import (
     FORMAT,
     nan_to_none,
-    new_folder,
+    new_model_folder,
     none_to_nan,
     read_model,
     write_model,
 )
 from anomaly_lib.errors import ModelFileError
-from anomaly_lib.files import new_file
+from anomaly_lib.files import new_file, sweep_unfinished, written_in_full
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder with a model of one tensor."""
-    with new_folder(tmp_path / "model") as unfinished:
+    with new_model_folder(tmp_path / "model") as unfinished:
         write_model(unfinished, {"method": "m", "threshold": 0.1}, {"rows": torch.arange(6.0).reshape(2, 3)})
     return tmp_path / "model"
 
@@ -40,7 +44,7 @@ def test_what_was_written_is_read(folder: Path) -> None:
     description, tensors = read_model(folder)
     assert description["method"] == "m"
     assert description["threshold"] == 0.1
-    assert torch.equal(tensors["rows"], torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(tensors.take("rows", 2, None), torch.arange(6.0).reshape(2, 3))
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
 
 
@@ -54,7 +58,7 @@ def test_the_format_and_the_versions_are_noted(folder: Path) -> None:
 def test_tensors_that_are_not_contiguous_and_doubles_keep_their_values(tmp_path: Path) -> None:
     turned = torch.arange(6.0, dtype=torch.float64).reshape(2, 3).T
     write_model(tmp_path, {}, {"turned": turned})
-    read = read_model(tmp_path)[1]["turned"]
+    read = read_model(tmp_path)[1].take_float("turned")
     assert read.dtype == torch.float64
     assert torch.equal(read, turned)
 
@@ -62,7 +66,7 @@ def test_tensors_that_are_not_contiguous_and_doubles_keep_their_values(tmp_path:
 def test_a_model_without_tensors_has_no_file_of_them(tmp_path: Path) -> None:
     write_model(tmp_path, {"method": "m"}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["model.json"]
-    assert read_model(tmp_path)[1] == {}
+    assert read_model(tmp_path)[1].rest() == {}
 
 
 def test_a_folder_without_model_is_named(tmp_path: Path) -> None:
@@ -98,6 +102,54 @@ def test_nan_goes_through_json_as_null() -> None:
     assert none_to_nan(0.5) == 0.5
 
 
+def test_every_flipped_byte_of_the_tensors_is_noticed(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        (folder / "model.safetensors").write_bytes(flipped)
+        assert "damaged" in said_of(folder)
+
+
+def test_a_missing_file_of_tensors_is_damage(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert "damaged" in said_of(folder)
+
+
+@pytest.mark.parametrize("inner", ["[", '{"a":'])
+def test_nested_text_is_bounded_before_it_is_followed(folder: Path, inner: str) -> None:
+    closing = "]" if inner == "[" else "}"
+    for depth in (30, 100_000):
+        (folder / "model.json").write_text('{"a": ' + inner * depth + "1" + closing * depth + "}")
+        assert "damaged" in said_of(folder)
+    (folder / "model.json").write_text('{"a": "' + "b" * 2**21 + '"}')
+    assert "longer than" in said_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("absent", (2, 3), torch.float32),
+        ("rows", (3, 2), torch.float32),
+        ("rows", (2,), torch.float32),
+        ("rows", (2, 3), torch.float64),
+    ],
+)
+def test_a_tensor_that_is_not_what_it_should_be_is_named(
+    folder: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    with pytest.raises(ModelFileError, match=f"tensor {name}"):
+        read_model(folder)[1].take(name, *shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_tensor_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
+    write_model(tmp_path, {}, {"rows": torch.tensor([1.0, value])})
+    for take in (lambda tensors: tensors.take("rows", None), lambda tensors: tensors.take_float("rows")):
+        with pytest.raises(ModelFileError, match="rows is not finite"):
+            take(read_model(tmp_path)[1])
+
+
 # --- Whole or not at all ---
 
 
@@ -112,7 +164,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_new_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "deep" / "model") as unfinished:
+    with new_model_folder(tmp_path / "deep" / "model") as unfinished:
         (unfinished / "file").write_text("text")
         assert not (tmp_path / "deep" / "model").exists()
         assert unfinished.parent == tmp_path / "deep"  # so that renaming it moves no bytes
@@ -123,34 +175,35 @@ def test_a_new_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_interrupted_folder_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), new_folder(tmp_path / "model") as unfinished:
+    with pytest.raises(error), new_model_folder(tmp_path / "model") as unfinished:
         interrupt(unfinished / "file", error)
     assert names(tmp_path) == []
 
 
 def test_an_interrupted_folder_leaves_the_one_before_it(folder: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), new_folder(folder) as unfinished:
+    with pytest.raises(KeyboardInterrupt), new_model_folder(folder) as unfinished:
         interrupt(unfinished / "model.json", KeyboardInterrupt)
     assert read_model(folder)[0]["method"] == "m"
     assert names(folder.parent) == ["model"]
 
 
 def test_a_new_folder_replaces_the_model_before_it_with_all_its_files(folder: Path) -> None:
-    with new_folder(folder) as unfinished:
+    with new_model_folder(folder) as unfinished:
         write_model(unfinished, {"method": "n"}, {})
-    assert read_model(folder) == (read_model(folder)[0], {})
+    assert read_model(folder)[1].rest() == {}
     assert read_model(folder)[0]["method"] == "n"
+    assert names(folder) == ["model.json"]
 
 
 def test_saving_over_a_folder_of_other_things_deletes_none_of_them(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     with (
-        pytest.raises(ModelFileError, match="holds other files and no model"),
-        new_folder(tmp_path) as unfinished,
+        pytest.raises(ModelFileError, match="holds other files than a model, thesis"),
+        new_model_folder(tmp_path) as unfinished,
     ):
         write_model(unfinished, {"method": "m"}, {})
     assert names(tmp_path) == ["thesis.txt"]
-    with pytest.raises(ModelFileError), new_folder(tmp_path / "thesis.txt"):
+    with pytest.raises(ModelFileError), new_model_folder(tmp_path / "thesis.txt"):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -159,7 +212,7 @@ def test_an_empty_folder_and_a_link_to_a_model_can_be_saved_to(folder: Path, tmp
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
     for name in ("empty", "link"):
-        with new_folder(tmp_path / name) as unfinished:
+        with new_model_folder(tmp_path / name) as unfinished:
             write_model(unfinished, {"method": name}, {})
     assert read_model(tmp_path / "empty")[0]["method"] == "empty"
     assert read_model(folder)[0]["method"] == "link"
@@ -180,3 +233,49 @@ def test_an_interrupted_file_leaves_the_one_before_it(tmp_path: Path, error: typ
         interrupt(unfinished, error)
     assert names(tmp_path) == ["a.csv"]
     assert (tmp_path / "a.csv").read_text() == "before"
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_there_is_a_whole_model_at_any_time_while_others_save_over_it(
+    folder: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a swap in one step it may be away for an instant, but never in parts."""
+    if not exchange:
+        monkeypatch.setattr(files, "_exchanged", lambda one, other: False)
+
+    def save(number: int) -> None:
+        for _ in range(20):
+            with new_model_folder(folder) as unfinished:
+                write_model(unfinished, {"method": str(number)}, {"rows": torch.full((2, 3), float(number))})
+
+    threads = [threading.Thread(target=save, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    reads = 0
+    while any(thread.is_alive() for thread in threads):
+        with contextlib.nullcontext() if exchange else contextlib.suppress(ModelFileError):
+            description, tensors = read_model(folder)
+            if description["method"] != "m":
+                assert (tensors.take("rows", 2, 3) == float(description["method"])).all()
+            reads += 1
+    assert reads
+    assert names(folder.parent) == ["model"]
+    assert names(folder) == ["model.json", "model.safetensors"]
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a.csv") as unfinished:
+        name = unfinished.name
+    (tmp_path / name).write_text("half")  # as a writer leaves it that is killed
+    (tmp_path / f"{files._UNFINISHED}folder").mkdir()
+    sweep_unfinished(tmp_path)
+    assert names(tmp_path) == ["a.csv"]
+
+
+def test_a_full_disk_is_an_error_of_the_system_with_the_file_s_name(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="No space left") as error,
+        written_in_full(tmp_path / "x", ValueError),
+    ):
+        raise ValueError("I/O error: No space left on device (os error 28)")
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "x"))

@@ -50,7 +50,9 @@ def said_of(folder: Path) -> str:
 def test_a_model_is_its_parameters_and_its_rows(tmp_path: Path) -> None:
     bank = write(tmp_path)
     [member] = read_official_patchcore(tmp_path)
-    assert dict(member.parameters) == PARAMETERS
+    used = {name: value for name, value in PARAMETERS.items() if name in member.parameters}
+    assert dict(member.parameters) == used
+    assert set(PARAMETERS) - set(used) == {"patchstride", "anomaly_scorer_num_nn"}
     assert member.memory_bank.dtype == np.float32
     assert np.array_equal(member.memory_bank, bank)
 
@@ -143,3 +145,46 @@ def test_a_file_with_a_strange_prefix_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     assert "there is no patchcore_params.pkl" in said_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patchsize", 0), ("patchsize", "3"), ("patchsize", 10**9), ("target_embed_dimension", -8),
+        ("input_shape", (3, 224)), ("input_shape", (3, 0, 224)), ("input_shape", 224),
+        ("layers_to_extract_from", "layer2"), ("layers_to_extract_from", [2]), ("backbone.name", None),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_makes_no_sense_is_named(tmp_path: Path, name: str, value: object) -> None:
+    write(tmp_path, **{name: value})
+    assert f"its {name} makes no sense" in said_of(tmp_path)
+
+
+def test_an_index_of_another_kind_is_refused_unread(tmp_path: Path) -> None:
+    """One on disk would open a further file, whose path it holds."""
+    bank = write(tmp_path)
+    quantizer = faiss.IndexFlatL2(8)
+    clustered = faiss.IndexIVFFlat(quantizer, 8, 2)
+    clustered.train(bank)
+    clustered.add(bank)
+    for index in (clustered, faiss.IndexFlatIP(8), faiss.IndexIDMap(faiss.IndexFlatL2(8))):
+        faiss.write_index(index, str(tmp_path / "nnscorer_search_index.faiss"))
+        assert "no whole flat index" in said_of(tmp_path)
+
+
+@pytest.mark.parametrize("rows", [2**62, 10**9, -1, 4, 6])
+def test_the_size_of_an_index_is_checked_before_memory_is_taken(tmp_path: Path, rows: int) -> None:
+    write(tmp_path)
+    file = tmp_path / "nnscorer_search_index.faiss"
+    content = bytearray(file.read_bytes())
+    content[8:16] = rows.to_bytes(8, "little", signed=True)
+    file.write_bytes(content)
+    assert "no whole flat index" in said_of(tmp_path)
+
+
+def test_rows_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    index = faiss.IndexFlatL2(8)
+    index.add(np.full((2, 8), np.nan, np.float32))
+    faiss.write_index(index, str(tmp_path / "nnscorer_search_index.faiss"))
+    assert "not finite" in said_of(tmp_path)

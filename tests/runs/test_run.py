@@ -33,6 +33,7 @@ class Yellow(Detector):
 
     method = "yellow"
 
+    unsaved = frozenset({"geometry"})
     false_alarm_rate = 0.01
     localises = True
 

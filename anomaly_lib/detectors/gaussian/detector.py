@@ -16,6 +16,7 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Images, Watch
+from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.gaussian.level_models import (
     Distance,
@@ -37,7 +38,7 @@ from anomaly_lib.detectors.gaussian.level_statistics import (
 from anomaly_lib.detectors.gaussian.levels import localising_levels, require_levels
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
-from anomaly_lib.errors import DataError, ParameterError
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
 from anomaly_lib.kernels.patches import smooth_maps
@@ -335,7 +336,15 @@ class Gaussian(FrozenDetector):
         pooled = dict(zip(self.levels, self.models_, strict=True))
         return level_tensors("pooled", pooled) | level_tensors("positions", self.map_models_)
 
-    def restore_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def restore_tensors(self, tensors: SavedTensors) -> None:
         """Take over the models of the levels."""
-        self.models_ = list(level_models("pooled", self.levels, tensors).values())
-        self.map_models_ = level_models("positions", self.levels, tensors)
+        self.models_ = list(level_models("pooled", self.levels, tensors, self.device).values())
+        self.map_models_ = level_models("positions", self.levels, tensors, self.device)
+        if len(self.models_) != len(self.levels) or self.localises != bool(self.map_models_):
+            raise ModelFileError("the model lacks the Gaussians of some levels: train it again")
+        side = self.transform.size
+        channels = [level.shape[1] for level in self.network(torch.zeros(1, 3, side, side))]
+        for level, features in zip(self.levels, channels, strict=True):
+            models = [self.models_[self.levels.index(level)], self.map_models_.get(level)]
+            if any(model is not None and model.features != features for model in models):
+                raise ModelFileError(f"the Gaussian of level {level} has other features than the network")

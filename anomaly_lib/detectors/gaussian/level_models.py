@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 import torch.nn.functional as F
 
+from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.gaussian.level_statistics import LevelStatistics
 from anomaly_lib.detectors.gaussian.moments import Moments, shrunk, whitening
-from anomaly_lib.errors import DataError
+from anomaly_lib.errors import DataError, ModelFileError
 
 # Features that vary by less than a millionth of their length vary by rounding alone.
 SAME = 1e-12
@@ -25,6 +26,10 @@ Reduction = Literal["none", "pca", "npca"]
 
 class LevelModel(Protocol):
     """What scores the features of one level; `tensors` are its fields, as they are saved."""
+
+    @property
+    def features(self) -> int:
+        """How many features there are."""
 
     @property
     def dimensions(self) -> int:
@@ -45,6 +50,17 @@ class LinearDistance:
     matrix: torch.Tensor
 
     names: ClassVar[tuple[str, ...]] = ("mean", "matrix")
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the fields fit each other."""
+        shapes = self.mean.ndim in (1, 3) and self.matrix.ndim in (1, 2) and self.mean.numel() > 0
+        return shapes and self.matrix.shape[-1] == self.features and self.mean.dtype == self.matrix.dtype
+
+    @property
+    def features(self) -> int:
+        """How many features there are."""
+        return self.mean.shape[-1]
 
     @property
     def dimensions(self) -> int:
@@ -89,6 +105,20 @@ class SupportVectors:
     names: ClassVar[tuple[str, ...]] = ("vectors", "coefficients", "kernel", "components", "mean")
 
     @property
+    def consistent(self) -> bool:
+        """Whether the fields fit each other."""
+        if self.vectors.ndim != 2 or self.mean.ndim != 1 or self.kernel.shape != (2,):
+            return False
+        reduced_to = len(self.components) if len(self.components) else self.features
+        components = not len(self.components) or self.components.shape == (reduced_to, self.features)
+        return components and self.vectors.shape == (len(self.coefficients), reduced_to)
+
+    @property
+    def features(self) -> int:
+        """How many features there are."""
+        return self.mean.shape[-1]
+
+    @property
     def dimensions(self) -> int:
         """How many dimensions or components count."""
         return self.vectors.shape[1]
@@ -115,14 +145,28 @@ def level_tensors(kind: str, models: Mapping[int, LevelModel]) -> dict[str, torc
     }
 
 
-def level_models(kind: str, levels: Sequence[int], tensors: Mapping[str, torch.Tensor]) -> dict[int, Any]:
-    """Return by level the models whose fields `level_tensors` named; of some levels there may be none."""
+def level_models(
+    kind: str, levels: Sequence[int], tensors: SavedTensors, device: torch.device
+) -> dict[int, Any]:
+    """Return by level the models whose fields `level_tensors` named; of some levels there may be none.
+
+    Raises
+    ------
+    ModelFileError
+        When the fields are not those of one model.
+    """
     models: dict[int, LevelModel] = {}
     for level in levels:
         prefix = f"{kind}.{level}."
-        fields = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+        names = [name for name in tensors.names() if name.startswith(prefix)]
+        fields = {name.removeprefix(prefix): tensors.take_float(name).to(device) for name in names}
         if fields:
-            models[level] = SupportVectors(**fields) if "vectors" in fields else LinearDistance(**fields)
+            model: type[LinearDistance | SupportVectors] = (
+                SupportVectors if "vectors" in fields else LinearDistance
+            )
+            if set(fields) != set(model.names) or not (restored := model(**fields)).consistent:
+                raise ModelFileError(f"the model of level {level} is damaged: train it again")
+            models[level] = restored
     return models
 
 

@@ -5,12 +5,15 @@ import logging
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from anomaly_lib.detectors.files import new_folder, read_model, write_model
+from anomaly_lib.detectors.files import new_model_folder, read_model, write_model
+from anomaly_lib.detectors.parameters import Whole
 from anomaly_lib.detectors.patch_svdd.training import Training
 from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.files import sweep_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,9 @@ class Checkpoints:
 
     def save(self, training: Training) -> None:
         """Write where `training` is now and remove older checkpoints."""
+        sweep_unfinished(self._folder)
         older = self._complete()
-        with new_folder(self._folder / f"epoch_{training.epoch:05d}") as unfinished:
+        with new_model_folder(self._folder / f"epoch_{training.epoch:05d}") as unfinished:
             description = {
                 "method": CHECKPOINT,
                 "epoch": training.epoch,
@@ -64,26 +68,32 @@ class Checkpoints:
         if description.get("method") != CHECKPOINT:
             raise ModelFileError(f"{folders[-1]} is no checkpoint of a training: give another folder")
         self._require_same(description, training)
-        if description["epoch"] > epochs:
+        epoch: Any = description.get("epoch")
+        Whole(1).require(f"the epoch of the checkpoint {folders[-1]}", epoch)
+        if epoch > epochs:
             raise ParameterError(
-                f"epochs is {epochs}: the checkpoint in {self._folder} is of epoch {description['epoch']} "
-                "already; give another folder to --checkpoints or more --epochs"
+                f"epochs is {epochs}: the checkpoint in {self._folder} is of epoch {epoch} "
+                "already; give another folder for checkpoints, or more epochs"
             )
-        training.restore(tensors, description["epoch"])
+        try:
+            training.restore(tensors.rest(), epoch)
+        except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+            raise ModelFileError(f"the checkpoint {folders[-1]} is damaged ({error}): remove it") from error
         log.info("going on after epoch %d from %s", training.epoch, folders[-1])
 
     def _require_same(self, description: dict[str, object], training: Training) -> None:
-        remedy = "give another folder to --checkpoints or the same options"
+        remedy = "give another folder for checkpoints, or the same options"
         options = asdict(training.options) | {"sides": list(training.options.sides)}
-        before = description["options"]
-        assert isinstance(before, dict)
+        before = description.get("options")
+        if not isinstance(before, dict):
+            raise ModelFileError(f"the checkpoints in {self._folder} are damaged: remove them")
         other = [name for name, value in options.items() if before.get(name) != value]
         if other:
             changes = ", ".join(f"{name} {before.get(name)} (now {options[name]})" for name in other)
             raise ParameterError(
                 f"the checkpoints in {self._folder} are of a training with {changes}: {remedy}"
             )
-        if description["images"] != self._fingerprint:
+        if description.get("images") != self._fingerprint:
             raise ParameterError(f"the checkpoints in {self._folder} are of other training images: {remedy}")
 
     def _complete(self) -> list[Path]:

@@ -13,15 +13,16 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector, Images, Watch, checked_batches
+from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Interval, Optional, Text, Whole
 from anomaly_lib.detectors.patch_svdd.embedding import PatchEncoder, mean_image
 from anomaly_lib.detectors.patch_svdd.network import LARGE, SMALL, STEP
-from anomaly_lib.detectors.patch_svdd.official import read_official_patch_svdd
+from anomaly_lib.detectors.patch_svdd.official import encoder_shapes, read_official_patch_svdd
 from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, PatchPlace, Sampling
 from anomaly_lib.detectors.patch_svdd.schedule import Schedule, Weights
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler
-from anomaly_lib.errors import DataError, ParameterError
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.networks.devices import Precision, PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.progress import Progress, silent, track
@@ -284,17 +285,28 @@ class PatchSVDD(Detector):
             raise ParameterError(f"the Patch SVDD model in {folder} has its encoder with it: omit --weights")
         return super().load(folder, device=device)
 
-    def restore(
-        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], folder: Path
-    ) -> None:
+    def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
         """Take over an encoder and memory banks."""
-        weights = {
-            name.removeprefix("encoder."): tensors[name] for name in tensors if name.startswith("encoder.")
-        }
-        encoder = PatchEncoder(weights, tensors["mean_image"].to(self.device), self.strides)
-        banks = {side: tensors[f"memory_bank_{side}"].to(self.device) for side in self.strides}
-        numbers = {side: tensors[f"patch_numbers_{side}"] for side in self.strides}
+        mean = tensors.take("mean_image", 3, None, None).to(self.device)
+        if min(mean.shape[1:]) < self.K:
+            raise ModelFileError(f"the mean image in {folder} is smaller than a patch: train it again")
+        encoder = PatchEncoder(self._saved_weights(tensors), mean, self.strides)
+        dimensions = encoder.dimensions
+        banks, numbers = {}, {}
+        for side in self.strides:
+            banks[side] = tensors.take(f"memory_bank_{side}", None, dimensions).to(self.device)
+            numbers[side] = tensors.take(f"patch_numbers_{side}", len(banks[side]), dtype=torch.int64)
+            if not len(banks[side]) or int(numbers[side].min()) < 0:
+                raise ModelFileError(f"the memory bank in {folder} is damaged: train it again")
         self.patch_banks_ = PatchBanks(encoder, banks, numbers)
+
+    def _saved_weights(self, tensors: SavedTensors) -> Weights:
+        dimensions = tensors.take("encoder.conv2.bias", None)
+        weights = {"conv2.bias": dimensions}
+        for name, shape in encoder_shapes(len(dimensions)).items():
+            if name not in weights:
+                weights[name] = tensors.take(f"encoder.{name}", *shape)
+        return weights
 
 
 def _require_size(fitted: tuple[int, ...], asked: tuple[int, ...]) -> None:

@@ -50,6 +50,11 @@ class PatchEncoder:
         stride = self.strides[side]
         return (1 + (height - side) // stride) * (1 + (width - side) // stride)
 
+    @property
+    def dimensions(self) -> int:
+        """How many numbers an embedding has."""
+        return self._network.conv2.out_channels
+
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the state dict."""
         return self._network.state_dict()

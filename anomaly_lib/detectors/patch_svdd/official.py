@@ -11,7 +11,7 @@ from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
 from anomaly_lib.errors import ModelFileError
 
 
-def _patch_svdd_shapes(dimensions: int) -> dict[str, torch.Size]:
+def encoder_shapes(dimensions: int) -> dict[str, torch.Size]:
     """Return the shapes of the weights of an encoder with embeddings of so many dimensions."""
     with torch.device("meta"):  # the structure alone
         weights = HierarchicalEncoder(dimensions).state_dict()
@@ -37,14 +37,14 @@ def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # a damaged pickle can raise almost anything
         reason = [*str(error).splitlines(), type(error).__name__][0]
         raise ModelFileError(f"refused to read {file}: {reason}") from None
-    if not isinstance(state, dict) or set(state) != set(_patch_svdd_shapes(1)):
+    if not isinstance(state, dict) or set(state) != set(encoder_shapes(1)):
         raise ModelFileError(
             f"{file} is no encoder of the official Patch SVDD: it must hold weight and bias of enc.conv1 to "
             "enc.conv8, conv1 and conv2, and nothing else"
         )
     bias = state["enc.conv8.bias"]
     dimensions = len(bias) if isinstance(bias, torch.Tensor) and bias.ndim == 1 else 1
-    for name, shape in _patch_svdd_shapes(dimensions).items():
+    for name, shape in encoder_shapes(dimensions).items():
         if not isinstance(state[name], torch.Tensor):
             raise ModelFileError(f"{file} is no encoder of the official Patch SVDD: {name} is no tensor")
         if state[name].shape != shape:

@@ -9,7 +9,7 @@ import torch
 
 from anomaly_lib.detectors.base import Detector, Watch
 from anomaly_lib.detectors.patch_svdd.checkpoints import Checkpoints
-from anomaly_lib.detectors.patch_svdd.training import Training
+from anomaly_lib.detectors.patch_svdd.training import DivergedError, Training
 from anomaly_lib.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Schedule:
             watch(epoch, losses, None)
         summary = ""
         while training.epoch < self.epochs:
-            losses = training.run_epoch(f"epoch {training.epoch + 1} of {self.epochs}{summary}", progress)
+            losses = self._run_epoch(training, summary, progress)
             summary = f" ({_sentence(losses)})"
             log.info("epoch %d of %d: %s", training.epoch, self.epochs, _sentence(losses))
             if checkpoints is not None and self._is_time(training.epoch, self.checkpoint_every):
@@ -55,6 +55,14 @@ class Schedule:
             looks = self.look_every and training.epoch % self.look_every == 0
             watch(training.epoch, losses, look(training.encoder.state_dict()) if looks else None)
         return training.encoder.state_dict()
+
+    def _run_epoch(self, training: Training, summary: str, progress: Progress) -> dict[str, float]:
+        """Train for an epoch; where that diverges, say where the last good weights are."""
+        try:
+            return training.run_epoch(f"epoch {training.epoch + 1} of {self.epochs}{summary}", progress)
+        except DivergedError as error:
+            where = "" if self.checkpoints is None else f"; the last checkpoint is kept in {self.checkpoints}"
+            raise DivergedError(f"{error}{where}") from None
 
     def _is_time(self, epoch: int, every: int) -> bool:
         return epoch == self.epochs or epoch % every == 0

@@ -9,9 +9,14 @@ from torch import nn
 
 from anomaly_lib.detectors.patch_svdd.network import LARGE, HierarchicalEncoder, PositionClassifier
 from anomaly_lib.detectors.patch_svdd.pairs import Pairs
-from anomaly_lib.errors import ModelFileError
+from anomaly_lib.errors import AnomalyError, ModelFileError
 from anomaly_lib.networks.devices import Precision, autocast
 from anomaly_lib.progress import Progress
+
+
+class DivergedError(AnomalyError):
+    """The loss is no longer finite."""
+
 
 Terms = dict[str, torch.Tensor]
 """``loss`` and the terms that it is made of: position_64, position_32, svdd_64, svdd_32."""
@@ -91,6 +96,11 @@ class Training:
     def step(self, images: dict[str, torch.Tensor]) -> Terms:
         """Do a step of Adam on pairs from images, of numbers (b,) for each term; return the terms."""
         terms = self._terms(images)
+        if not torch.isfinite(terms["loss"]):
+            raise DivergedError(
+                f"the training diverged in epoch {self.epoch + 1}: its loss is {float(terms['loss'])}; "
+                "take a smaller learning rate (lr)"
+            )
         self._optimizer.zero_grad()
         terms["loss"].backward()
         self._optimizer.step()
@@ -149,6 +159,17 @@ class Training:
             "generator": self._generator.get_state(),
         }
 
+    def _require_moments(self, moments: dict[int, dict[str, torch.Tensor]]) -> None:
+        """Raise a `ModelFileError` where the optimizer's moments are not those of the weights that learn."""
+        learning = self._optimizer.param_groups[0]["params"]
+        fit = len(moments) == len(learning) and all(
+            moments[i].get(name) is not None and moments[i][name].shape == weights.shape
+            for i, weights in enumerate(learning)
+            for name in ("exp_avg", "exp_avg_sq")
+        )
+        if not fit or not all(moment.isfinite().all() for of in moments.values() for moment in of.values()):
+            raise ModelFileError("the checkpoint's moments are not those of its networks")
+
     def restore(self, state: dict[str, torch.Tensor], epoch: int) -> None:
         """Go on from what `state` returned after `epoch` epochs.
 
@@ -168,6 +189,7 @@ class Training:
         for name, value in state.items():
             _, number, moment = name.split(".")
             moments.setdefault(int(number), {})[moment] = value
+        self._require_moments(moments)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.epoch = epoch

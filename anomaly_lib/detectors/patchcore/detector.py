@@ -14,11 +14,13 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Images, Watch
+from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Text, Whole
 from anomaly_lib.detectors.patchcore.calibration import CalibrationImages, leave_one_out_scores
 from anomaly_lib.detectors.patchcore.memory_bank import (
     BUFFER,
+    PROJECTION,
     Keep,
     KeepNumber,
     KeepShare,
@@ -239,11 +241,12 @@ class PatchCore(FrozenDetector):
         bank = self.memory_bank_
         return {"memory_bank": bank.rows, "image_of": bank.image_of, "projection": bank.projection}
 
-    def restore_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def restore_tensors(self, tensors: SavedTensors) -> None:
         """Take over a memory bank; of format 1 it has the rows alone."""
-        rows = tensors["memory_bank"]
-        if "projection" not in tensors:
+        rows = tensors.take("memory_bank", None, self.target_embed_dimension).to(self.device)
+        if "projection" not in tensors.names():
             self.take(MemoryBank.of_rows(rows, torch.Generator().manual_seed(self.seed)))
-        else:
-            projection = tensors["projection"]
-            self.take(MemoryBank(rows, tensors["image_of"], projection, rows @ projection))
+            return
+        projection = tensors.take("projection", rows.shape[1], PROJECTION).to(self.device)
+        image_of = tensors.take("image_of", len(rows), dtype=torch.int64).to(self.device)
+        self.take(MemoryBank(rows, image_of, projection, rows @ projection))

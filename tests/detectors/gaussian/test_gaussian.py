@@ -380,10 +380,10 @@ def test_augmented_fits_are_seeded_and_differ_from_plain_ones(make: Make, normal
 def test_a_nan_pixel_is_named(make: Make, normal: torch.Tensor) -> None:
     images = normal.clone()
     images[3, 1, 5, 5] = torch.nan
-    with pytest.raises(DataError, match="not finite: look for images with NaN"):
+    with pytest.raises(DataError, match="pixels that are NaN or infinite"):
         make().fit(images)
     fitted = make().fit(normal)
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="pixels that are NaN or infinite"):
         fitted.score(images)
 
 

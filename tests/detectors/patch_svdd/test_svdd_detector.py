@@ -205,7 +205,7 @@ def test_images_of_another_size_than_the_mean_image_are_refused(
 def test_a_saved_model_holds_its_encoder(encoder_file: Path, images: torch.Tensor, tmp_path: Path) -> None:
     model(encoder_file, K=32, S=(16, 8)).fit(images).save(tmp_path / "model")
     loaded = PatchSVDD.load(tmp_path / "model", device="cpu")
-    assert (loaded.K, loaded.S, loaded.D) == (32, (16, 8), 6)
+    assert (loaded.K, loaded.S, loaded.patch_banks_.banks[32].shape[1]) == (32, (16, 8), 6)
     with pytest.raises(ParameterError, match="omit --weights"):
         PatchSVDD.load(tmp_path / "model", weights=str(encoder_file))
 
