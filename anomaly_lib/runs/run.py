@@ -38,7 +38,7 @@ from anomaly_lib.files import new_file
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.runs.tensorboard import write_tensorboard
 from anomaly_lib.runs.training_log import TrainingLog
-from anomaly_lib.views.plots.examples import map_range, save_segmentation_image
+from anomaly_lib.views.plots import map_range, save_segmentation_image
 
 try:
     import resource
