@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from anomaly_lib.commands.common import MakeMaker, Maker
+from anomaly_lib.commands.grammar import MakeMaker, Maker, StrictCommand
+from anomaly_lib.commands.options import false_alarm_rate_option, precision_option, refuse
 from anomaly_lib.commands.train_patch_core import sampler
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,7 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="S64 S32",
             help="Two numbers: the pixels between patches of 64 and those between patches of 32.",
         ),
-        click.option(
-            "--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold."
-        ),
+        false_alarm_rate_option,
     )
     for decorate in reversed(decorators):
         command = decorate(command)
@@ -47,7 +46,7 @@ def _threshold_images(default: int) -> Callable[..., Any]:
     )
 
 
-@click.command("patch_svdd")
+@click.command("patch_svdd", cls=StrictCommand)
 @click.option(
     "--lambda_value",
     type=float,
@@ -56,8 +55,10 @@ def _threshold_images(default: int) -> Callable[..., Any]:
     help="Weight of the SVDD loss; another published code has 1.",
 )
 @click.option("--D", "D", type=int, default=64, show_default=True, help="Dimensions of an embedding.")
-@click.option("--epochs", type=int, default=300, show_default=True)
-@click.option("--lr", type=float, default=1e-4, show_default=True)
+@click.option(
+    "--epochs", type=int, default=300, show_default=True, help="Times that the images are gone through."
+)
+@click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate of Adam.")
 @click.option(
     "--batch_size",
     type=int,
@@ -72,12 +73,22 @@ def _threshold_images(default: int) -> Callable[..., Any]:
     help="Folder for checkpoints; an interrupted training goes on from there.",
 )
 @click.option("--checkpoint_every", type=int, default=1, show_default=True, help="Epochs between them.")
-@click.option("--look_every", type=int, default=0, help="Epochs between early looks at the AUROC; 0: none.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option(
+    "--look_every",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Epochs between early looks at the AUROC; 0: none.",
+)
+@precision_option
 @_threshold_images(100)
 @_shared_options
-def patch_svdd(**options: Any) -> tuple[str, MakeMaker]:
-    """Patch SVDD: an encoder of patches, trained on the normal images alone."""
+@click.pass_context
+def patch_svdd(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMaker]:
+    """Patch SVDD: an encoder of patches trained on normal images."""
+    if options["checkpoints"] is None:
+        refuse(ctx, ("checkpoint_every",), "there are no checkpoints without --checkpoints FOLDER")
+    _require_threshold(ctx, options)
 
     def make(words: Mapping[str, Any], seed: int, device: str) -> Maker:
         from anomaly_lib.detectors import PatchSVDD
@@ -87,7 +98,7 @@ def patch_svdd(**options: Any) -> tuple[str, MakeMaker]:
     return "detector", make
 
 
-@click.command("patch_svdd")
+@click.command("patch_svdd", cls=StrictCommand)
 @click.option(
     "--weights",
     multiple=True,
@@ -97,9 +108,18 @@ def patch_svdd(**options: Any) -> tuple[str, MakeMaker]:
 )
 @_threshold_images(0)
 @_shared_options
-def evaluate_patch_svdd(weights: tuple[Path, ...], **options: Any) -> tuple[str, dict[str, Any]]:
+@click.pass_context
+def evaluate_patch_svdd(
+    ctx: click.Context, /, weights: tuple[Path, ...], **options: Any
+) -> tuple[str, dict[str, Any]]:
     """Take encoders that the official Patch SVDD trained."""
+    _require_threshold(ctx, options)
     return "patch_svdd", {"weights": weights, "options": options}
+
+
+def _require_threshold(ctx: click.Context, options: Mapping[str, Any]) -> None:
+    if options["threshold_images"] == 0:
+        refuse(ctx, ("false_alarm_rate",), "there is no threshold with --threshold_images 0")
 
 
 def official_makers(words: Mapping[str, Any], seed: int, device: str) -> list[Maker]:
