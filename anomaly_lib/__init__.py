@@ -1,17 +1,18 @@
 """Industrial visual anomaly detection: train on images of good parts, find what is not like them.
 
-The names below are the public ones. They are imported when first used, so that ``anomaly --help`` need not
-wait for torch.
+The names below are the public ones, and those of `anomaly_lib.views` and `anomaly_lib.commands`. They are
+imported when first used, so that ``anomaly --help`` need not wait for torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from anomaly_lib.commands.arguments import ALL_CATEGORIES, commandline_args, get_evaluate_args, get_train_args
+from anomaly_lib.commands.arguments import commandline_args, get_evaluate_args, get_train_args
 from anomaly_lib.folders import data_folder, sample_folder, work_folder
+from anomaly_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from anomaly_lib.datasets import ImageFiles, find_categories, read_category
+    from anomaly_lib.datasets import ImageFiles, find_categories, read_category, read_picture
+    from anomaly_lib.datasets.mvtec import ALL_CATEGORIES
     from anomaly_lib.datasets.sample import generate_sample
     from anomaly_lib.datasets.transforms import Transform
     from anomaly_lib.detectors import (
@@ -22,27 +23,38 @@ if TYPE_CHECKING:
         PatchSVDD,
         load_detector,
     )
+    from anomaly_lib.detectors.patch_svdd.pairs import Pairs as PatchPairs
     from anomaly_lib.evaluation.predictions import Predictions, Scores, load_predictions
+    from anomaly_lib.evaluation.thresholds import f1_optimal_threshold
     from anomaly_lib.networks.backbone import Backbone
     from anomaly_lib.runs import load_results
+    from anomaly_lib.tables import TableChoice, run_table
+    from anomaly_lib.tables import formatted as format_table
 
 _WHERE = {
-    "Backbone": "networks.backbone",
-    "Detector": "detectors",
-    "Ensemble": "detectors",
-    "Gaussian": "detectors",
-    "ImageFiles": "datasets",
-    "PatchCore": "detectors",
-    "PatchSVDD": "detectors",
-    "Predictions": "evaluation.predictions",
-    "Scores": "evaluation.predictions",
-    "Transform": "datasets.transforms",
-    "find_categories": "datasets",
-    "generate_sample": "datasets.sample",
-    "load_detector": "detectors",
-    "load_predictions": "evaluation.predictions",
-    "load_results": "runs",
-    "read_category": "datasets",
+    "ALL_CATEGORIES": "datasets.mvtec.ALL_CATEGORIES",
+    "Backbone": "networks.backbone.Backbone",
+    "Detector": "detectors.Detector",
+    "Ensemble": "detectors.Ensemble",
+    "Gaussian": "detectors.Gaussian",
+    "ImageFiles": "datasets.ImageFiles",
+    "PatchCore": "detectors.PatchCore",
+    "PatchPairs": "detectors.patch_svdd.pairs.Pairs",
+    "PatchSVDD": "detectors.PatchSVDD",
+    "Predictions": "evaluation.predictions.Predictions",
+    "Scores": "evaluation.predictions.Scores",
+    "TableChoice": "tables.TableChoice",
+    "Transform": "datasets.transforms.Transform",
+    "f1_optimal_threshold": "evaluation.thresholds.f1_optimal_threshold",
+    "find_categories": "datasets.find_categories",
+    "format_table": "tables.formatted",
+    "generate_sample": "datasets.sample.generate_sample",
+    "load_detector": "detectors.load_detector",
+    "load_predictions": "evaluation.predictions.load_predictions",
+    "load_results": "runs.load_results",
+    "read_category": "datasets.read_category",
+    "read_picture": "datasets.read_picture",
+    "run_table": "tables.run_table",
 }
 
 __all__ = [
@@ -53,13 +65,17 @@ __all__ = [
     "Gaussian",
     "ImageFiles",
     "PatchCore",
+    "PatchPairs",
     "PatchSVDD",
     "Predictions",
     "Scores",
+    "TableChoice",
     "Transform",
     "commandline_args",
     "data_folder",
+    "f1_optimal_threshold",
     "find_categories",
+    "format_table",
     "generate_sample",
     "get_evaluate_args",
     "get_train_args",
@@ -67,16 +83,10 @@ __all__ = [
     "load_predictions",
     "load_results",
     "read_category",
+    "read_picture",
+    "run_table",
     "sample_folder",
     "work_folder",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'anomaly_lib' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"anomaly_lib.{_WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _WHERE)

@@ -13,25 +13,6 @@ from pathlib import Path
 
 from anomaly_lib.folders import data_folder
 
-ALL_CATEGORIES = (
-    "bottle",
-    "cable",
-    "capsule",
-    "carpet",
-    "grid",
-    "hazelnut",
-    "leather",
-    "metal_nut",
-    "pill",
-    "screw",
-    "tile",
-    "toothbrush",
-    "transistor",
-    "wood",
-    "zipper",
-)
-"""The categories of MVTec AD."""
-
 
 @contextmanager
 def commandline_args(*args: str) -> Iterator[None]:

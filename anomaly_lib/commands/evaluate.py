@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import (
-    ChainedGroup,
-    chosen_device,
-    dataset_options,
-    messages_on_stderr,
-    print_results,
-    progress_bars,
-    run_options,
-    warn_of_no_effect,
-)
+from anomaly_lib.commands.console import print_results, progress_bars
+from anomaly_lib.commands.grammar import ChainedGroup, StrictCommand
+from anomaly_lib.commands.options import NoEffect, chosen_device, dataset_options, run_options
 from anomaly_lib.commands.train import data_choice
 from anomaly_lib.commands.train_patch_core import sampler
 from anomaly_lib.commands.train_patch_svdd import evaluate_patch_svdd, official_sources
@@ -38,10 +31,12 @@ def main(**options: Any) -> None:
         dataset -d bottle mvtec DATA_PATH
 
     The run is written to RESULTS_PATH, with a number appended when that exists.
+
+    Each word has a help page of its own: anomaly evaluate model_loader --help.
     """
 
 
-@click.command("model_loader")
+@click.command("model_loader", cls=StrictCommand)
 @click.option(
     *("-p", "--patch_core_paths", "model_paths"),
     multiple=True,
@@ -50,12 +45,11 @@ def main(**options: Any) -> None:
     help="Folder of a model, ours or the official PatchCore's; one for all categories, or one each.",
 )
 @click.option("--weights", help="File with the backbone's weights, when it is no longer where it was.")
-@click.option("--faiss_on_gpu", is_flag=True, help="No effect: --device says where.")
-@click.option("--faiss_num_workers", type=int, help="No effect: all cores are used.")
-@click.pass_context
-def model_loader(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
-    """Which models; patch_core_loader is the official word for the same."""
-    return "model_loader", {**options, "ctx": ctx}
+@click.option("--faiss_on_gpu", is_flag=True, cls=NoEffect, instead="--device says where")
+@click.option("--faiss_num_workers", type=int, cls=NoEffect, instead="all cores are used")
+def model_loader(**options: Any) -> tuple[str, dict[str, Any]]:
+    """Which models; patch_core_loader is the official word."""
+    return "model_loader", options
 
 
 main.add_command(model_loader)
@@ -66,10 +60,9 @@ main.add_command(sampler)
 
 @main.command("dataset")
 @dataset_options
-@click.pass_context
-def dataset(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
+def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
     """Which images."""
-    return "dataset", {**options, "ctx": ctx}
+    return "dataset", options
 
 
 @main.result_callback()
@@ -83,7 +76,7 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
         )
     if "sampler" in given and "model_loader" in given:
         raise click.UsageError("sampler: a saved model has its memory bank already; omit the word")
-    with messages_on_stderr(), progress_bars() as progress:
+    with progress_bars() as progress:
         from anomaly_lib.runs import Saving, evaluate
 
         device = chosen_device(options["device"], options["gpu"])
@@ -107,5 +100,4 @@ def _saved(loader: dict[str, Any], device: str) -> "list[SavedDetector]":
     """Return the models that the word ``model_loader`` names."""
     from anomaly_lib.runs.sources import SavedDetector
 
-    warn_of_no_effect(loader["ctx"], ("faiss_on_gpu", "faiss_num_workers"))
     return [SavedDetector(path, device, loader["weights"]) for path in loader["model_paths"]]

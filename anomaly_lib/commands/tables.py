@@ -5,21 +5,21 @@ from typing import Any
 
 import click
 
-from anomaly_lib.commands.common import (
-    Integers,
-    Words,
-    errors_as_sentences,
-    flat,
-    messages_on_stderr,
-    progress_bars,
-)
+from anomaly_lib.commands.console import errors_as_sentences, messages_on_stderr, progress_bars
+from anomaly_lib.commands.grammar import StrictCommand
+from anomaly_lib.commands.options import Integers, Seed, Words, device_option, distinct, flat, refuse
 
 
-@click.command("tables")
+@click.command("tables", cls=StrictCommand)
 @click.argument("number", type=click.Choice(["1", "2", "3", "4", "7"]))
 @click.argument("results_path", type=click.Path(path_type=Path))
 @click.argument("data_path", type=click.Path(path_type=Path))
-@click.option("-d", "--subdatasets", multiple=True, help="Category; repeat for several. Default: all.")
+@click.option(
+    *("-d", "--subdatasets"),
+    multiple=True,
+    callback=distinct,
+    help="Category; repeat for several. Default: all.",
+)
 @click.option(
     "--fold", "folds", type=Integers(), multiple=True, help="As 0,1 or repeated. Default: all five."
 )
@@ -36,12 +36,19 @@ from anomaly_lib.commands.common import (
     help="For all categories, instead of those known for MVTec AD: flip, rotate90, rotate45, "
     "background_edge, noise, as flip,noise or repeated.",
 )
-@click.option("--augment_passes", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+    "--augment_passes",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Times that each image is changed.",
+)
 @click.option("--imagesize", type=click.IntRange(1), help="Side of the square input. Default: the network's.")
-@click.option("--batch_size", type=click.IntRange(1), default=16, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="For the augmentation.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def main(number: str, results_path: Path, **options: Any) -> None:
+@click.option("--batch_size", type=click.IntRange(1), default=16, show_default=True, help="Images at a time.")
+@click.option("--seed", type=Seed(), default=0, show_default=True, help="For the augmentation.")
+@device_option
+@click.pass_context
+def main(ctx: click.Context, /, number: str, results_path: Path, **options: Any) -> None:
     """Make a table of the paper on Gaussian anomaly detection on the data in DATA_PATH.
 
     \b
@@ -51,8 +58,12 @@ def main(number: str, results_path: Path, **options: Any) -> None:
 
     Written to RESULTS_PATH/tableN.csv; its runs in tableN_runs.csv, from which an interrupted table goes on.
     """
-    from anomaly_lib.tables import TableChoice, formatted, run_table
+    from anomaly_lib.tables import TABLES, TableChoice, formatted, run_table
 
+    augment = options["augment"]
+    if not (TABLES[int(number)].augment if augment is None else augment):
+        reason = f"nothing is changed for table {number} without --augment"
+        refuse(ctx, ("augmentations", "augment_passes"), reason)
     choice = TableChoice(
         root=options.pop("data_path"),
         categories=options.pop("subdatasets"),

@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import (
-    ChainedGroup,
-    chosen_device,
-    dataset_options,
-    messages_on_stderr,
-    print_results,
-    progress_bars,
-    run_options,
-    warn_of_no_effect,
-)
+from anomaly_lib.commands.console import print_results, progress_bars
+from anomaly_lib.commands.grammar import ChainedGroup
+from anomaly_lib.commands.options import chosen_device, dataset_options, run_options
 from anomaly_lib.commands.train_gaussian import gaussian
 from anomaly_lib.commands.train_patch_core import patch_core, sampler
 from anomaly_lib.commands.train_patch_svdd import patch_svdd
@@ -45,6 +38,8 @@ def main(**options: Any) -> None:
         dataset -d cloth -d gear mvtec DATA_PATH
 
     The run is written to RESULTS_PATH/LOG_PROJECT/LOG_GROUP, with a number appended when that exists.
+
+    Each word has a help page of its own: anomaly train patch_core --help.
     """
 
 
@@ -57,10 +52,9 @@ for word in (*_DETECTORS, sampler):
 @main.command("dataset")
 @dataset_options
 @click.option("--train_val_split", type=float, default=1.0, show_default=True, help="Share to train on.")
-@click.pass_context
-def dataset(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
+def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
     """Which images."""
-    return "dataset", {**options, "ctx": ctx}
+    return "dataset", options
 
 
 @main.result_callback()
@@ -72,7 +66,7 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
         raise click.UsageError(
             f"which detector? Give one of: {', '.join(str(one.name) for one in _DETECTORS)}"
         )
-    with messages_on_stderr(), progress_bars() as progress:
+    with progress_bars() as progress:
         from anomaly_lib.runs import Saving, train
 
         device = chosen_device(options["device"], options["gpu"])
@@ -99,7 +93,6 @@ def data_choice(options: dict[str, Any], seed: int, batch_size: int | None = Non
     from anomaly_lib.datasets.choice import DataChoice
     from anomaly_lib.datasets.transforms import Geometry
 
-    warn_of_no_effect(options["ctx"], ("num_workers", "augment"))
     return DataChoice(
         root=options["data_path"],
         categories=options["subdatasets"],

@@ -1,12 +1,21 @@
 """The word ``gaussian`` of ``anomaly train``, with the options of Gaussian-AD's trainer."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import Integers, MakeMethod, Method, Words, flat, log
+from anomaly_lib.commands.grammar import MakeMethod, Method, StrictCommand
+from anomaly_lib.commands.options import (
+    Integers,
+    Words,
+    false_alarm_rate_option,
+    flat,
+    precision_option,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from anomaly_lib.datasets import Category
@@ -17,8 +26,10 @@ if TYPE_CHECKING:
 _DISTANCES = ("l2", "sed", "ocsvm")
 _FOLDS = ("0", "1", "2", "3", "4", "all")
 
+log = logging.getLogger(__name__)
 
-@click.command("gaussian")
+
+@click.command("gaussian", cls=StrictCommand)
 @click.option("-a", "--arch", help="timm model, or resnet18 ... efficientnet-b7 as the authors call them.")
 @click.option("--weights", help="File with the backbone's weights, or random.")
 @click.option(
@@ -47,15 +58,31 @@ _FOLDS = ("0", "1", "2", "3", "4", "all")
     multiple=True,
     help="Which changes: flip, rotate90, rotate45, background_edge, noise, as flip,noise or repeated.",
 )
-@click.option("--augment_passes", type=click.IntRange(1), default=100, show_default=True)
+@click.option(
+    "--augment_passes",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Times that each image is changed.",
+)
 @click.option("--batch_size", type=click.IntRange(1), help="Images at a time. Default: the word dataset's.")
-@click.option("--map_levels", type=Integers(), multiple=True, help="Default: those at strides 4 to 16.")
+@click.option(
+    "--map_levels",
+    type=Integers(),
+    multiple=True,
+    help="Levels that the maps are made of, as 4,5 or repeated. Default: those at strides 4 to 16.",
+)
 @click.option("--shared_mean", is_flag=True, help="Maps: one mean for all positions.")
 @click.option("--level_maps", is_flag=True, help="Measure each level's own map too.")
-@click.option("--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
-def gaussian(**options: Any) -> tuple[str, MakeMethod]:
-    """Gaussian: the distance from the normal distribution of each level's features."""
+@false_alarm_rate_option
+@precision_option
+@click.pass_context
+def gaussian(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
+    """Gaussian: the distance from each level's normal distribution."""
+    if options["ocsvm"]:
+        refuse(ctx, ("map_levels", "level_maps", "shared_mean"), "--ocsvm makes no maps")
+    if not (options["augment"] or options["augmentations"]):
+        refuse(ctx, ("augment_passes",), "nothing is changed without --augment or --augmentations")
 
     def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
         if "sampler" in words:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import MakeMethod, Method, warn_of_no_effect
+from anomaly_lib.commands.grammar import MakeMethod, Method, StrictCommand
+from anomaly_lib.commands.options import (
+    NoEffect,
+    Seed,
+    ShareOrNumber,
+    false_alarm_rate_option,
+    precision_option,
+    refuse,
+)
 
 if TYPE_CHECKING:
     from anomaly_lib.datasets import Category
@@ -13,50 +21,68 @@ if TYPE_CHECKING:
     from anomaly_lib.detectors import Detector
     from anomaly_lib.runs.sources import MakeDetector
 
-_DEAD_OPTIONS = (
-    *("preprocessing", "aggregation", "patchscore", "patchoverlap", "patchsize_aggregate"),
-    *("faiss_on_gpu", "faiss_num_workers"),
+_MEANS = "patches and layers are pooled by their mean"
+
+
+def _require_seeds(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the backbones after a look at the seeds in their names."""
+    for name in names:
+        _, _, seed = name.partition(".seed-")
+        if seed.isdecimal():
+            Seed().convert(seed, param, ctx)
+    return names
+
+
+@click.command("patch_core", cls=StrictCommand)
+@click.option(
+    *("-b", "--backbone_names"),
+    multiple=True,
+    callback=_require_seeds,
+    help="timm model; several make an ensemble. Default: tf_efficientnet_lite0.",
 )
-
-
-@click.command("patch_core")
-@click.option("-b", "--backbone_names", multiple=True, help="timm model; several make an ensemble.")
-@click.option("-le", "--layers_to_extract_from", multiple=True, help="Layer; in an ensemble 0.layer2.")
+@click.option(
+    *("-le", "--layers_to_extract_from"),
+    multiple=True,
+    help="Layer; repeat for several, in an ensemble as 0.layer2. Default: the backbone's own.",
+)
 @click.option("--weights", help="File with the backbone's weights, or random.")
-@click.option("--pretrain_embed_dimension", type=int, default=1024, show_default=True)
-@click.option("--target_embed_dimension", type=int, default=1024, show_default=True)
+@click.option(
+    "--pretrain_embed_dimension", type=int, default=1024, show_default=True, help="Of a layer's patch."
+)
+@click.option(
+    "--target_embed_dimension", type=int, default=1024, show_default=True, help="Of a patch over all layers."
+)
 @click.option("--anomaly_scorer_num_nn", type=int, default=1, show_default=True, help="Nearest neighbours.")
 @click.option(
-    "--reweight", type=int, default=0, show_default=True, help="Neighbours of the paper's equation 7."
+    "--reweight", type=int, default=0, show_default=True, help="Neighbours of the paper's equation 7; 0: off."
 )
-@click.option("--patchsize", type=int, default=3, show_default=True)
-@click.option("--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold.")
+@click.option(
+    "--patchsize", type=int, default=3, show_default=True, help="Side of a patch, in feature positions."
+)
+@false_alarm_rate_option
 @click.option("--official_batch_norm", is_flag=True, help="Shift batch norms as the official code does.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
-@click.option("--preprocessing", type=click.Choice(["mean", "conv"]), help="No effect.")
-@click.option("--aggregation", type=click.Choice(["mean", "mlp"]), help="No effect.")
-@click.option("--patchscore", help="No effect.")
-@click.option("--patchoverlap", type=float, help="No effect.")
-@click.option("-pa", "--patchsize_aggregate", type=int, multiple=True, help="No effect.")
-@click.option("--faiss_on_gpu", is_flag=True, help="No effect: --device says where.")
-@click.option("--faiss_num_workers", type=int, help="No effect: all cores are used.")
-@click.pass_context
-def patch_core(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
+@precision_option
+@click.option("--preprocessing", type=click.Choice(["mean", "conv"]), cls=NoEffect, instead=_MEANS)
+@click.option("--aggregation", type=click.Choice(["mean", "mlp"]), cls=NoEffect, instead=_MEANS)
+@click.option("--patchscore", cls=NoEffect, instead="an image scores as its worst patch")
+@click.option("--patchoverlap", type=float, cls=NoEffect)
+@click.option("-pa", "--patchsize_aggregate", type=int, multiple=True, cls=NoEffect)
+@click.option("--faiss_on_gpu", is_flag=True, cls=NoEffect, instead="--device says where")
+@click.option("--faiss_num_workers", type=int, cls=NoEffect, instead="all cores are used")
+def patch_core(**options: Any) -> tuple[str, MakeMethod]:
     """PatchCore: a memory bank of normal patches."""
 
     def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
-        warn_of_no_effect(ctx, _DEAD_OPTIONS)
-        own = {name: value for name, value in options.items() if name not in _DEAD_OPTIONS}
-        return Method(_maker(own, words.get("sampler", {}), seed, device))
+        return Method(_maker(dict(options), words.get("sampler", {}), seed, device))
 
     return "detector", method
 
 
-@click.command("sampler")
+@click.command("sampler", cls=StrictCommand)
 @click.argument("name", type=click.Choice(["identity", "greedy_coreset", "approx_greedy_coreset", "random"]))
 @click.option(
     *("-p", "--percentage"),
-    type=float,
+    type=ShareOrNumber(),
     default=0.1,
     show_default=True,
     help="Share of the patches to keep, or, above 1, their number.",
@@ -68,8 +94,11 @@ def patch_core(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
     show_default=True,
     help="Patches that PatchCore holds at a time; more are thinned out in portions.",
 )
-def sampler(name: str, percentage: float, buffer: int) -> tuple[str, dict[str, Any]]:
+@click.pass_context
+def sampler(ctx: click.Context, name: str, percentage: float, buffer: int) -> tuple[str, dict[str, Any]]:
     """How the memory bank is thinned out."""
+    if name == "identity":
+        refuse(ctx, ("percentage",), "the sampler identity keeps all patches")
     return "sampler", {"sampler": name, "coreset": percentage, "buffer": buffer}
 
 

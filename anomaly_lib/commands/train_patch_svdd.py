@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.common import MakeMethod, Method
+from anomaly_lib.commands.grammar import MakeMethod, Method, StrictCommand
+from anomaly_lib.commands.options import false_alarm_rate_option, precision_option, refuse
 from anomaly_lib.commands.train_patch_core import sampler
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="S64 S32",
             help="Two numbers: the pixels between patches of 64 and those between patches of 32.",
         ),
-        click.option(
-            "--false_alarm_rate", type=float, default=0.01, show_default=True, help="For the threshold."
-        ),
+        false_alarm_rate_option,
     )
     for decorate in reversed(decorators):
         command = decorate(command)
@@ -52,7 +51,7 @@ def _threshold_images(default: int) -> Callable[..., Any]:
     )
 
 
-@click.command("patch_svdd")
+@click.command("patch_svdd", cls=StrictCommand)
 @click.option(
     "--lambda_value",
     type=float,
@@ -61,8 +60,10 @@ def _threshold_images(default: int) -> Callable[..., Any]:
     help="Weight of the SVDD loss; another published code has 1.",
 )
 @click.option("--D", "D", type=int, default=64, show_default=True, help="Dimensions of an embedding.")
-@click.option("--epochs", type=int, default=300, show_default=True)
-@click.option("--lr", type=float, default=1e-4, show_default=True)
+@click.option(
+    "--epochs", type=int, default=300, show_default=True, help="Times that the images are gone through."
+)
+@click.option("--lr", type=float, default=1e-4, show_default=True, help="Learning rate of Adam.")
 @click.option(
     "--batch_size",
     type=int,
@@ -77,12 +78,22 @@ def _threshold_images(default: int) -> Callable[..., Any]:
     help="Folder for checkpoints; an interrupted training goes on from there.",
 )
 @click.option("--checkpoint_every", type=int, default=1, show_default=True, help="Epochs between them.")
-@click.option("--look_every", type=int, default=0, help="Epochs between early looks at the AUROC; 0: none.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option(
+    "--look_every",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Epochs between early looks at the AUROC; 0: none.",
+)
+@precision_option
 @_threshold_images(100)
 @_shared_options
-def patch_svdd(**options: Any) -> tuple[str, MakeMethod]:
-    """Patch SVDD: an encoder of patches, trained on the normal images alone."""
+@click.pass_context
+def patch_svdd(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
+    """Patch SVDD: an encoder of patches trained on normal images."""
+    if options["checkpoints"] is None:
+        refuse(ctx, ("checkpoint_every",), "there are no checkpoints without --checkpoints FOLDER")
+    _require_threshold(ctx, options)
 
     def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
         shared = {**options, **_sampling(words), "seed": seed, "device": device}
@@ -97,7 +108,7 @@ def patch_svdd(**options: Any) -> tuple[str, MakeMethod]:
     return "detector", method
 
 
-@click.command("patch_svdd")
+@click.command("patch_svdd", cls=StrictCommand)
 @click.option(
     "--weights",
     multiple=True,
@@ -107,9 +118,18 @@ def patch_svdd(**options: Any) -> tuple[str, MakeMethod]:
 )
 @_threshold_images(0)
 @_shared_options
-def evaluate_patch_svdd(weights: tuple[Path, ...], **options: Any) -> tuple[str, dict[str, Any]]:
+@click.pass_context
+def evaluate_patch_svdd(
+    ctx: click.Context, /, weights: tuple[Path, ...], **options: Any
+) -> tuple[str, dict[str, Any]]:
     """Take encoders that the official Patch SVDD trained."""
+    _require_threshold(ctx, options)
     return "patch_svdd", {"weights": weights, "options": options}
+
+
+def _require_threshold(ctx: click.Context, options: Mapping[str, Any]) -> None:
+    if options["threshold_images"] == 0:
+        refuse(ctx, ("false_alarm_rate",), "there is no threshold with --threshold_images 0")
 
 
 def official_sources(words: Mapping[str, Any], seed: int, device: str) -> "list[NewDetector]":

@@ -22,6 +22,25 @@ from anomaly_lib.errors import DataError
 
 GOOD = "good"
 
+ALL_CATEGORIES = (
+    "bottle",
+    "cable",
+    "capsule",
+    "carpet",
+    "grid",
+    "hazelnut",
+    "leather",
+    "metal_nut",
+    "pill",
+    "screw",
+    "tile",
+    "toothbrush",
+    "transistor",
+    "wood",
+    "zipper",
+)
+"""The categories of MVTec AD."""
+
 
 @dataclass(frozen=True)
 class LabelledImage:

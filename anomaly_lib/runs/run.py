@@ -20,7 +20,7 @@ from anomaly_lib.runs.folder import Run, new_run_folder
 from anomaly_lib.runs.sources import DetectorSource, MakeDetector, NewDetector
 from anomaly_lib.runs.tensorboard import write_tensorboard
 from anomaly_lib.runs.training_log import TrainingLog
-from anomaly_lib.views.plots.examples import map_range, save_segmentation_image
+from anomaly_lib.views.plots import map_range, save_segmentation_image
 
 log = logging.getLogger(__name__)
 

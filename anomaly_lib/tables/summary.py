@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from anomaly_lib.commands.arguments import ALL_CATEGORIES
+from anomaly_lib.datasets.mvtec import ALL_CATEGORIES
 from anomaly_lib.tables.grids import PAPER, Setting, Table
 from anomaly_lib.tables.run_file import KEY
 

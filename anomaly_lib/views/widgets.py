@@ -15,6 +15,7 @@ from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import Predictions
 from anomaly_lib.evaluation.thresholds import f1_optimal_threshold
 from anomaly_lib.views.plots import plot_confusion
+from anomaly_lib.views.plots.style import WIDTH
 
 _THUMBNAIL = 100  # pixels
 _MOST_THUMBNAILS = 8  # as many as fit into the width of a notebook
@@ -81,7 +82,7 @@ def _button(name: str, threshold: float, slider: widgets.FloatSlider) -> widgets
 
 
 def _confusion_png(predictions: Predictions, threshold: float) -> bytes:
-    figure = Figure(figsize=(9.5, 2.8), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
     plot_confusion(predictions.imagewise_pred, predictions.imagewise_gt, threshold, ax=figure.subplots())
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)

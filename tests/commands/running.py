@@ -10,6 +10,11 @@ def run(words: list[str]) -> Result:
     return CliRunner().invoke(main, words)
 
 
+def completed(given: tuple[str, ...], *usual: tuple[str, ...]) -> list[str]:
+    """Return the options `given`, and those of the `usual`, each with its values, that are not among them."""
+    return [*(word for option in usual if option[0] not in given for word in option), *given]
+
+
 def error_of(result: Result) -> str:
     """Return the sentence of a command that failed as it should: status 2, one sentence, no traceback."""
     assert result.exit_code == 2, (result.output, result.exception)

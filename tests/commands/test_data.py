@@ -52,3 +52,11 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     assert result.exit_code == 2, (result.output, result.exception)
     assert "Traceback" not in result.output
     assert result.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_number_that_is_no_seed_is_one_sentence(seed: int, tmp_path: Path) -> None:
+    result = CliRunner().invoke(anomaly, ["data", "sample", str(tmp_path / "sample"), "--seed", str(seed)])
+    assert result.exit_code == 2
+    assert f"{seed} is no seed: give a whole number from 0 to 2**63 - 1" in result.stderr
+    assert not (tmp_path / "sample").exists()

@@ -6,20 +6,28 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import Result
-from running import error_of, run
+from running import completed, error_of, run
 
 from anomaly_lib import PatchSVDD, get_train_args, load_detector, load_predictions, load_results
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few")
 
-SMALL = ("--D", "4", "--repeat", "1", "--batch_size", "4", "--S", "16", "16")
+SMALL = (("--D", "4"), ("--repeat", "1"), ("--batch_size", "4"), ("--S", "16", "16"))
 PARTS = [
     f"{kind}_{part}" for part in ("K64", "K32", "sum") for kind in ("instance_auroc", "full_pixel_auroc")
 ]
 
 
 def train(results: Path, data: Path, *options: str, run_options: tuple[str, ...] = ()) -> Result:
-    words = ["train", "--device", "cpu", *run_options, str(results), "patch_svdd", *SMALL, *options]
+    words = [
+        "train",
+        "--device",
+        "cpu",
+        *run_options,
+        str(results),
+        "patch_svdd",
+        *completed(options, *SMALL),
+    ]
     return run([*words, "dataset", "--imagesize", "64", "--obj", "disc", "mvtec", str(data)])
 
 
@@ -134,7 +142,7 @@ def test_a_buffer_is_said_to_have_no_effect(
 def test_the_argument_list_of_notebooks_works(small_data: Path, tmp_path: Path) -> None:
     words = get_train_args(
         "exp", (tmp_path, "notebook"), ("disc",), method="patch_svdd", image_size=64, data_path=small_data,
-        options=(*SMALL, "--epochs", "1"),
+        options=completed(("--epochs", "1"), *SMALL),
     )  # fmt: skip
     assert run(["train", *words[1:]]).exit_code == 0
     assert (tmp_path / "notebook" / "exp" / "models" / "mvtec_disc" / "model.json").exists()
@@ -147,6 +155,11 @@ def test_the_argument_list_of_notebooks_works(small_data: Path, tmp_path: Path) 
         (("--S", "16", "3"), "S is 3"),
         (("--repeat", "0"), "repeat is 0"),
         (("--lr", "nan"), "lr is nan"),
+        (("--checkpoint_every", "1"), "--checkpoint_every has no effect: there are no checkpoints without"),
+        (
+            ("--threshold_images", "0", "--false_alarm_rate", "0.1"),
+            "--false_alarm_rate has no effect: there is no threshold with --threshold_images 0",
+        ),
     ],
 )
 def test_a_wrong_value_is_one_sentence_that_names_it(
@@ -197,6 +210,10 @@ def test_an_official_encoder_may_have_a_coreset_and_a_threshold(
         (("patch_svdd", "--weights", "{file}", "model_loader", "-p", "m"), "which models?"),
         (("model_loader", "-p", "m", "sampler", "random"), "has its memory bank already"),
         (("patch_svdd",), "--weights"),
+        (
+            ("patch_svdd", "--weights", "{file}", "--false_alarm_rate", "0.1"),
+            "--false_alarm_rate has no effect",
+        ),
     ],
 )
 def test_a_wrong_line_is_one_sentence(

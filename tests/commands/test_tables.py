@@ -14,7 +14,7 @@ from running import error_of
 
 from anomaly_lib import Gaussian, Transform, read_category
 from anomaly_lib.__main__ import main as anomaly
-from anomaly_lib.commands.arguments import ALL_CATEGORIES
+from anomaly_lib.datasets.mvtec import ALL_CATEGORIES
 from anomaly_lib.errors import DataError, ParameterError, WeightsError
 from anomaly_lib.evaluation import metrics
 from anomaly_lib.tables import TABLES, Setting, TableChoice, formatted, run_table, summary
@@ -227,15 +227,29 @@ def test_the_help_lists_the_tables_line_by_line() -> None:
     assert not any("\\b" in line or "\b" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (2, ("--augmentations", "flip")),
+        (2, ("--augment_passes", 100)),
+        (4, ("--no-augment", "--augmentations", "flip")),
+    ],
+)
+def test_augmentations_of_a_table_that_has_none_are_refused(
+    number: int, words: tuple[object, ...], small: Path, tmp_path: Path
+) -> None:
+    said = error_of(run(number, tmp_path, small, *words))
+    assert said.endswith(f"has no effect: nothing is changed for table {number} without --augment")
+
+
 def test_wrong_choices_are_one_sentence(small: Path, tmp_path: Path, write_category: Any) -> None:
     assert "--fold 7: use 0 to 4" in error_of(run(1, tmp_path, small, "--fold", 7))
-    for words in (("--augment",), ()):
-        sentence = error_of(run(2, tmp_path, small, *words, "--augmentations", "flip,foo"))
-        assert sentence == (
-            "--augmentations foo: use some of flip, rotate90, rotate45, background_edge, noise"
-        )
+    unknown = error_of(run(2, tmp_path, small, "--augment", "--augmentations", "flip,foo"))
+    assert unknown == "--augmentations foo: use some of flip, rotate90, rotate45, background_edge, noise"
     assert "'5' is not one of" in error_of(run(5, tmp_path, small))
     assert "no category 'lid'" in error_of(run(1, tmp_path, small, "-d", "lid"))
+    assert "'disc' is given 2 times" in error_of(run(1, tmp_path, small, "-d", "disc", "-d", "disc"))
+    assert "2**63 - 1" in error_of(run(1, tmp_path, small, "--seed", 2**63))
     assert list(tmp_path.iterdir()) == []
     assert "unknown backbone 'nonsense'" in error_of(run(1, tmp_path, small, "-a", "nonsense"))
     (tmp_path / "empty").mkdir()

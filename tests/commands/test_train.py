@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from running import error_of, run
+from running import completed, error_of, run
 
 from anomaly_lib import (
     Ensemble,
@@ -40,13 +40,13 @@ def words(small_data: Path, tiny_weights: str) -> Words:
         sampler: tuple[str, ...] = ("-p", "0.2", "approx_greedy_coreset"),
         dataset: tuple[str, ...] = ("-d", "disc"),
         data: Path | None = None,
-        weights: bool = True,
     ) -> list[str]:
         return [
-            *("train", "--device", "cpu", *options, str(results)),
-            *("patch_core", *(("--weights", tiny_weights) if weights else ()), *patch_core),
+            *("train", *completed(options, ("--device", "cpu")), str(results)),
+            *("patch_core", *completed(patch_core, ("--weights", tiny_weights))),
             *("sampler", *sampler),
-            *("dataset", "--resize", "72", "--imagesize", "64", *dataset, "mvtec", str(data or small_data)),
+            *("dataset", *completed(dataset, ("--resize", "72"), ("--imagesize", "64"))),
+            *("mvtec", str(data or small_data)),
         ]
 
     return change
@@ -156,9 +156,9 @@ def test_the_words_may_come_in_any_order(words: Words, tmp_path: Path) -> None:
     assert run([*given[:start], *given[middle:], *given[start:middle]]).exit_code == 0
 
 
-def test_dead_options_are_accepted_and_warned_of(words: Words, tmp_path: Path) -> None:
+def test_options_without_effect_are_accepted_and_warned_of_once(words: Words, tmp_path: Path) -> None:
     dead = ("--preprocessing", "conv", "--aggregation", "mlp", "--patchscore", "max", "--patchoverlap", "0.5")
-    dead += ("-pa", "3", "--faiss_on_gpu", "--faiss_num_workers", "4")
+    dead += ("-pa", "3", "-pa", "5", "--faiss_on_gpu", "--faiss_num_workers", "4")
     given = words(
         tmp_path,
         patch_core=("-b", "test_resnet", *dead),
@@ -166,11 +166,13 @@ def test_dead_options_are_accepted_and_warned_of(words: Words, tmp_path: Path) -
     )
     result = run(given)
     assert result.exit_code == 0
+    official = "has no effect; it is accepted because the official scripts accept it"
     for name in (
         *("preprocessing", "aggregation", "patchscore", "patchoverlap", "patchsize_aggregate"),
         *("faiss_on_gpu", "faiss_num_workers", "num_workers", "augment"),
     ):
-        assert result.stderr.count(f"--{name} has no effect") == 1
+        assert result.stderr.count(f"--{name} {official}") == 1
+    assert f"--faiss_on_gpu {official}; --device says where\n" in result.stderr
     assert "has no effect" not in run(words(tmp_path)).stderr
 
 
@@ -182,6 +184,18 @@ def test_a_gpu_that_is_not_there_is_warned_of(
     result = run(given)
     assert result.exit_code == 0
     assert "--gpu 0: this machine has no such GPU, running on the CPU" in result.stderr
+    assert result.stderr.count("--gpu") == 1
+
+
+def test_of_several_gpus_the_first_is_used_and_the_others_are_warned_of(
+    words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    given = words(tmp_path, "--gpu", "3", "--gpu", "5")
+    result = run([word for word in given if word not in ("--device", "cpu")])
+    assert result.exit_code == 0
+    assert result.stderr.count("--gpu 5 has no effect: the first that is given is used, 3") == 1
+    assert "--gpu 3: this machine has no such GPU" in result.stderr
 
 
 def test_several_backbones_make_an_ensemble_with_layers_of_their_own(words: Words, tmp_path: Path) -> None:
@@ -250,6 +264,7 @@ def test_the_workshops_way_to_call_it_works_and_notes_its_arguments(
         ({"patch_core": ("-b", "test_resnet", "-le", "layer9")}, ("layer9", "layer3")),
         ({"patch_core": ("-b", "test_resnet", "-le", "fc")}, ("'fc'", "no feature map")),
         ({"patch_core": ("-b", "test_resnet.seed-x")}, ("test_resnet.seed-x",)),
+        ({"patch_core": ("-b", f"test_resnet.seed-{2**63}")}, ("-b", f"{2**63} is no seed")),
         (
             {"patch_core": ("-b", "test_resnet", "-b", "test_vit", "-le", "layer2")},
             ("-le layer2", "0.layer2"),
@@ -265,11 +280,13 @@ def test_the_workshops_way_to_call_it_works_and_notes_its_arguments(
         ({"patch_core": ("-b", "test_resnet", "--precision", "fp8")}, ("fp8", "bf16")),
         ({"patch_core": ("-b", "test_resnet", "--preprocessing", "magic")}, ("magic",)),
         ({"patch_core": ("-b", "test_resnet", "--no_such_option")}, ("no_such_option",)),
-        ({"sampler": ("-p", "0", "identity")}, ("coreset", "0")),
-        ({"sampler": ("-p", "1.5", "random")}, ("coreset", "1.5")),
+        ({"sampler": ("-p", "0", "random")}, ("-p", "0 is neither a share")),
+        ({"sampler": ("-p", "1.5", "random")}, ("-p", "1.5 is neither a share")),
+        ({"sampler": ("-p", "0.1", "identity")}, ("-p", "has no effect", "keeps all patches")),
         ({"sampler": ("-p", "x", "random")}, ("'x'",)),
         ({"sampler": ("best",)}, ("best", "approx_greedy_coreset")),
         ({"dataset": ("-d", "nut")}, ("'nut'", "disc, ring")),
+        ({"dataset": ("-d", "disc", "--obj", "disc")}, ("-d", "'disc' is given 2 times: give it once")),
         ({"dataset": ("-d", "disc", "--resize", "0")}, ("--resize", "0")),
         ({"dataset": ("-d", "disc", "--imagesize", "100")}, ("100", "72", "--resize")),
         ({"dataset": ("-d", "disc", "--batch_size", "0")}, ("--batch_size", "0")),
@@ -291,22 +308,24 @@ def test_a_wrong_value_is_one_sentence_that_names_it(
         (("--device", "gpu"), ("gpu", "cuda:N")),
         (("--device", "cuda:99"), ("cuda:99", "not available")),
         (("--gpu", "x"), ("'x'",)),
+        (("--gpu", "-1"), ("--gpu", "-1")),
+        (("--gpu", "0"), ("--gpu 0 and --device cpu: give one of them",)),
         (("--seed", "x"), ("'x'",)),
+        (("--seed", "-1"), ("--seed", "-1 is no seed", "from 0 to 2**63 - 1")),
+        (("--seed", str(2**63)), ("--seed", f"{2**63} is no seed")),
         (("--log_group", "x" * 300), ("cannot write results",)),
     ],
 )
 def test_a_wrong_option_of_the_run_is_one_sentence_too(
     words: Words, tmp_path: Path, options: tuple[str, ...], named: tuple[str, ...]
 ) -> None:
-    given = words(tmp_path)
-    given[3:3] = options
-    said = error_of(run(given))
+    said = error_of(run(words(tmp_path, *options)))
     assert all(word in said for word in named), said
 
 
 @pytest.mark.parametrize("value", ["inf", "1e400"])
 def test_an_infinite_share_is_one_sentence_too(words: Words, tmp_path: Path, value: str) -> None:
-    assert "coreset" in error_of(run(words(tmp_path, sampler=("-p", value, "random"))))
+    assert "-p" in error_of(run(words(tmp_path, sampler=("-p", value, "random"))))
 
 
 @pytest.mark.parametrize(
@@ -324,8 +343,7 @@ def test_a_missing_word_is_asked_for(words: Words, tmp_path: Path, left_out: str
 
 
 def test_two_detectors_are_one_too_many(words: Words, tmp_path: Path) -> None:
-    given = words(tmp_path)
-    assert "which detector? Give one of" in error_of(run([*given, "patch_core"]))
+    assert "which detector? Give one of" in error_of(run([*words(tmp_path), "gaussian"]))
     assert list(tmp_path.iterdir()) == []
 
 

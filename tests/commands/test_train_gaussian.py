@@ -119,8 +119,11 @@ def test_options_are_the_detector_s(
         (("--augment",), "it is not known what leaves good parts of 'disc' good"),
         (("--augmentations", "flip,spin"), "--augmentations spin: use some of flip, rotate90"),
         (("--augment_passes", "0"), "Invalid value for '--augment_passes': 0 is not in the range x>=1"),
-        (("--ocsvm", "--map_levels", "4"), "map_levels are 4: distance ocsvm makes no maps"),
-        (("sampler", "-p", "0.1", "identity"), "sampler: Gaussian has no memory bank; omit the word"),
+        (("--ocsvm", "--map_levels", "4"), "--map_levels has no effect: --ocsvm makes no maps"),
+        (("--ocsvm", "--level_maps"), "--level_maps has no effect: --ocsvm makes no maps"),
+        (("--shared_mean", "--ocsvm"), "--shared_mean has no effect: --ocsvm makes no maps"),
+        (("--augment_passes", "100"), "--augment_passes has no effect: nothing is changed without --augment"),
+        (("sampler", "-p", "0.1", "random"), "sampler: Gaussian has no memory bank; omit the word"),
         (("--fold", "5"), "'5' is not one of"),
     ],
 )

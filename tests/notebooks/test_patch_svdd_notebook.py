@@ -6,7 +6,7 @@ import pytest
 from nbformat import NotebookNode
 from notebook_files import FOLDER, cell, figures, printed, read, require_readable
 
-from anomaly_lib.commands.demo import run_notebook
+from anomaly_lib.views.notebook_page import run_notebook
 
 
 @pytest.fixture(scope="module")

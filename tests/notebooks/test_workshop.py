@@ -13,9 +13,10 @@ from nbformat import NotebookNode
 from notebook_files import FOLDER, cell, code_of, figures, printed, read, require_readable
 
 from anomaly_lib import load_results
-from anomaly_lib.commands.demo import run_notebook
+from anomaly_lib.views.notebook_page import run_notebook
 
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PUBLIC = {"anomaly_lib", "anomaly_lib.commands", "anomaly_lib.views"}
 TASKS = range(1, 8)
 FIGURES = {
     "gallery": 2,
@@ -52,6 +53,17 @@ def assert_public_names_only(trees: list[ast.Module]) -> None:
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
+def imported_modules(trees: list[ast.Module]) -> set[str]:
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+
+
+def assert_public_modules_only(trees: list[ast.Module]) -> None:
+    ours = {name for name in imported_modules(trees) if name.split(".")[0] == "anomaly_lib"}
+    assert ours <= PUBLIC
+
+
 def workshop() -> NotebookNode:
     return read("workshop.ipynb")
 
@@ -76,6 +88,11 @@ class TestEveryNotebook:
     def test_uses_public_names_only(self, file: Path):
         assert_public_names_only(code_of(read(file)))
 
+    def test_imports_from_the_public_modules_only(self, file: Path):
+        trees = code_of(read(file))
+        assert "anomaly_lib" in imported_modules(trees)
+        assert_public_modules_only(trees)
+
     def test_has_no_cell_longer_than_it_teaches(self, file: Path):
         for one in read(file).cells:
             if one.cell_type == "code" and one.id != "imports":
@@ -88,7 +105,9 @@ class TestEveryNotebook:
 
 def test_solutions_are_code():
     document = workshop()
-    assert_public_names_only(code_of(document, [solution(document, task) for task in TASKS]))
+    trees = code_of(document, [solution(document, task) for task in TASKS])
+    assert_public_names_only(trees)
+    assert_public_modules_only(trees)
 
 
 @pytest.mark.parametrize("task", TASKS)

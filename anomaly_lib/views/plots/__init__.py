@@ -6,11 +6,16 @@ belongs to nobody else: a notebook shows it as the value of a cell, and a loop o
 none of them open.
 """
 
+from anomaly_lib.views.plots.confusion import plot_confusion
 from anomaly_lib.views.plots.curves import plot_metric_against, plot_roc
-from anomaly_lib.views.plots.examples import map_range, plot_examples, plot_gallery, save_segmentation_image
+from anomaly_lib.views.plots.distribution import plot_score_distribution
+from anomaly_lib.views.plots.examples import plot_examples
+from anomaly_lib.views.plots.gallery import plot_gallery
+from anomaly_lib.views.plots.histogram import plot_score_histogram
 from anomaly_lib.views.plots.levels import plot_level_maps
 from anomaly_lib.views.plots.patches import marked, outlined, plot_parts
-from anomaly_lib.views.plots.scores import plot_confusion, plot_score_distribution, plot_score_histogram
+from anomaly_lib.views.plots.pixels import map_range
+from anomaly_lib.views.plots.segmentation_image import save_segmentation_image
 
 __all__ = [
     "map_range",

@@ -17,6 +17,7 @@ from anomaly_lib.views.plots.style import (
     MARKERS,
     PALE,
     SMALL_FONT_SIZE,
+    WIDTH,
     axes_or_new,
     category_name,
     height_in_points,
@@ -89,7 +90,7 @@ def plot_metric_against(
         If the metric has no value at all.
     """
     table = _lines_table(frame, x, metric, by)
-    ax = axes_or_new(ax, 9.5, max(4.0, 1.0 + 0.19 * table.shape[1]))
+    ax = axes_or_new(ax, WIDTH, max(4.0, 1.0 + 0.19 * table.shape[1]))
     numeric = bool(pd.api.types.is_numeric_dtype(table.index))
     places = table.index.to_numpy(dtype=float) if numeric else np.arange(float(len(table)))
     if not numeric or len(places) <= _MOST_TICKS:

@@ -7,9 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from anomaly_lib.views.plots.style import FONT_SIZE, MAP_COLOURS, SKY_BLUE, detached_figure
+from anomaly_lib.views.plots.style import FONT_SIZE, MAP_COLOURS, SKY_BLUE, WIDTH, detached_figure
 
-_WIDTH = 9.5  # inches
 _COLUMNS = 5
 _TITLE = 0.26  # inches
 
@@ -38,8 +37,8 @@ def plot_level_maps(image: ArrayLike, maps: Mapping[str, ArrayLike], mask: Array
         raise ValueError("There is no map to draw.")
     picture = np.asarray(image)
     rows = math.ceil((len(maps) + 1) / _COLUMNS)
-    panel = _WIDTH / _COLUMNS
-    figure = detached_figure(_WIDTH, rows * (panel * picture.shape[0] / picture.shape[1] + _TITLE))
+    panel = WIDTH / _COLUMNS
+    figure = detached_figure(WIDTH, rows * (panel * picture.shape[0] / picture.shape[1] + _TITLE))
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     figure.subplots_adjust(
         0, 0, 1, 1 - _TITLE / figure.get_figheight(), wspace=0.03, hspace=0.03 + _TITLE / panel

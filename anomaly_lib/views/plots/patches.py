@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from anomaly_lib.views.plots.examples import as_rgb, map_picture, map_range, plot_gallery
+from anomaly_lib.views.plots.gallery import plot_gallery
+from anomaly_lib.views.plots.pixels import as_rgb, map_picture, map_range
 from anomaly_lib.views.plots.style import SKY_BLUE
 
 

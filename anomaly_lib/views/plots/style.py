@@ -18,6 +18,7 @@ LINE_COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE)
 MARKERS = ("o", "D", "s", "^", "v", "P")
 MAP_COLOURS = "inferno"  # perceptually uniform, dark where nothing is found
 
+WIDTH = 9.5  # inches of a figure in a notebook
 FONT_SIZE = 10.0
 SMALL_FONT_SIZE = 9.0
 

@@ -1,62 +1,14 @@
-import itertools
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from PIL import Image
+from example_parts import example, words
 
-from anomaly_lib.views.plots import map_range, plot_examples, plot_gallery, save_segmentation_image
-
-
-def example(n: int = 3, size: int = 32):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, (n, size, size, 3), dtype=np.uint8)
-    maps = rng.random((n, size, size)).astype(np.float32) * np.arange(1, n + 1)[:, None, None]
-    masks = np.zeros((n, size, size), bool)
-    masks[:, 4:9, 4:9] = True
-    return images, maps, masks, [f"{i:03d}.png" for i in range(n)]
+from anomaly_lib.views.plots import map_range, plot_examples
 
 
 def panels(figure):
     """Rows of four axes; the colour bar is last."""
     axes = figure.axes[:-1]
     return [axes[start : start + 4] for start in range(0, len(axes), 4)]
-
-
-def words(figure):
-    inside = [text.get_text() for ax in figure.axes for text in ax.texts]
-    return [text.get_text() for text in figure.texts] + inside
-
-
-def test_range_is_one_for_all_maps_and_ignores_single_pixels():
-    maps = np.random.default_rng(0).random((4, 100, 100))
-    maps[0, 0, 0] = 1e6
-    low, high = map_range(maps)
-    assert low < 0.02
-    assert 0.99 < high < 1.01
-
-
-def test_range_keeps_good_parts_in_the_dark_half():
-    low, high = map_range(np.random.default_rng(0).random((4, 50, 50)), threshold=1.2)
-    assert (1.2 - low) / (high - low) == pytest.approx(0.5)
-
-
-def test_range_holds_the_threshold_and_is_not_empty():
-    assert map_range(np.ones((2, 4, 4))) == (1.0, 2.0)
-    low, high = map_range(np.full((2, 4, 4), 5.0), threshold=1.0)
-    assert low <= 1.0 < high
-
-
-def test_range_of_many_pixels_is_sampled_the_same_way_each_time():
-    maps = np.random.default_rng(0).random((5, 1000, 1000), dtype=np.float32)
-    assert map_range(maps) == map_range(maps)
-    assert map_range(maps) == pytest.approx((0.01, 0.999), abs=1e-3)
-
-
-@pytest.mark.parametrize("maps", [np.zeros((0, 4, 4)), np.full((1, 4, 4), np.nan)])
-def test_range_of_nothing_is_refused(maps):
-    with pytest.raises(ValueError, match="finite pixels"):
-        map_range(maps)
 
 
 @pytest.mark.parametrize("given", [None, (0.0, 9.0)])
@@ -114,73 +66,3 @@ def test_examples_refuse_lists_of_different_lengths():
     images, maps, masks, titles = example(2)
     with pytest.raises(ValueError, match="got 2, 2, 2, 1"):
         plot_examples(images, maps, masks, titles[:1], 1.0)
-
-
-def test_gallery_shows_every_image_with_its_caption_row_by_row():
-    images = example(7)[0]
-    figure = plot_gallery(images, [f"part {i}" for i in range(7)], columns=3)
-    assert len(figure.axes) == 7
-    assert words(figure) == [f"part {i}" for i in range(7)]
-    tops = [round(ax.get_position().y1, 6) for ax in figure.axes]
-    assert len(set(tops)) == 3
-
-
-@pytest.mark.parametrize("name", ["broken_large/" + "0123456789" * 20, "W" * 99, "IMG " * 50])
-def test_gallery_breaks_and_cuts_long_captions_so_that_neighbours_do_not_meet(name):
-    images = example(4)[0]
-    figure = plot_gallery(images, [name] * 4)
-    figure.canvas.draw()
-    boxes = sorted((text.get_window_extent() for text in figure.texts), key=lambda box: (-box.y0, box.x0))
-    assert len(boxes) == 8
-    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes) if a.y0 == b.y0)
-
-
-def test_gallery_refuses_missing_captions():
-    with pytest.raises(ValueError, match="1 captions for 2 images"):
-        plot_gallery(example(2)[0], ["one"])
-
-
-def test_whole_figures_are_not_kept_by_pyplot_and_leave_the_current_figure_alone():
-    mine = plt.figure()
-    images, maps, masks, titles = example(2)
-    plot_examples(images, maps, masks, titles, 1.0)
-    plot_gallery(images, titles)
-    assert plt.get_fignums() == [mine.number]
-    assert plt.gcf() is mine
-
-
-@pytest.mark.parametrize("threshold", [None, 1.0, 1e9])
-def test_segmentation_image_has_three_panels_of_the_size_of_the_image(tmp_path, threshold):
-    image, anomaly_map, mask = (part[0] for part in example(1, 40)[:3])
-    path = tmp_path / "new" / "000.png"
-    save_segmentation_image(path, image, mask, anomaly_map[::2, ::2], (0.0, 2.0), threshold)
-    written = np.asarray(Image.open(path))
-    assert written.shape == (40, 3 * 40 + 2 * 4, 3)
-    assert np.array_equal(written[:, :40], image)
-    assert np.array_equal(written[:, 44:84, 0] == 255, mask)
-
-
-def test_segmentation_image_colours_do_not_depend_on_the_image(tmp_path):
-    image, mask = np.zeros((8, 8, 3), np.uint8), None
-    colours = []
-    for i, other in enumerate((1.0, 5.0)):
-        anomaly_map = np.full((8, 8), 0.5)
-        anomaly_map[0, 0] = other
-        save_segmentation_image(tmp_path / f"{i}.png", image, mask, anomaly_map, (0.0, 5.0))
-        colours.append(np.asarray(Image.open(tmp_path / f"{i}.png"))[-1, -1].tolist())
-    assert colours[0] == colours[1]
-
-
-def test_segmentation_image_outlines_what_reaches_the_threshold(tmp_path):
-    anomaly_map = np.zeros((40, 40))
-    anomaly_map[10:30, 10:30] = 1.0
-    for name, threshold in (("plain", None), ("outlined", 1.0)):
-        save_segmentation_image(
-            tmp_path / f"{name}.png", np.zeros((40, 40, 3)), None, anomaly_map, (0, 1), threshold
-        )
-    plain, outlined = (
-        np.asarray(Image.open(tmp_path / f"{name}.png"))[:, 88:] for name in ("plain", "outlined")
-    )
-    changed = (plain != outlined).any(axis=2)
-    assert changed[10, 20]
-    assert changed.sum() == 20 * 20 - 16 * 16

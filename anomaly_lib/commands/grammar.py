@@ -1,0 +1,125 @@
+"""How a command line is read: click's way, but nothing on the line is ignored in silence."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from anomaly_lib.commands.console import errors_as_sentences, messages_on_stderr
+
+if TYPE_CHECKING:
+    from anomaly_lib.runs.sources import MakeDetector
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a detector's word of `train` asks for: detectors, and images so many at a time if it says so."""
+
+    make_detector: "MakeDetector"
+    batch_size: int | None = None
+
+
+MakeMethod = Callable[[Mapping[str, Any], int, str], Method]
+"""From all words, the seed and the device to the method."""
+
+
+class StrictCommand(click.Command):
+    """A command whose options with one value are given once; with click alone the last one would win."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of the command line that are the command's own."""
+        if not ctx.resilient_parsing:  # what is only being completed may be wrong
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            _require_once(ctx, order)
+        return super().parse_args(ctx, args)
+
+
+class StrictGroup(StrictCommand, click.Group):
+    """A group of such commands."""
+
+    command_class = StrictCommand
+
+
+class ChainedGroup(StrictGroup):
+    """A command in the grammar of the official scripts.
+
+    Its options and RESULTS_PATH come first, then words, each with its own options and then its own arguments.
+    What a word returns goes to the result callback. A word is given once.
+    """
+
+    def __init__(self, name: str | None = None, **options: Any) -> None:
+        super().__init__(name, chain=True, subcommand_metavar="WORD ... [WORD ...]...", **options)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the words in the order in which a line has them."""
+        return list(self.commands)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command's own options and RESULTS_PATH."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise self._placed(error) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Read the words and run the command, with errors as sentences and messages on stderr."""
+        with errors_as_sentences(), messages_on_stderr():
+            try:
+                return super().invoke(ctx)
+            except click.NoSuchOption as error:
+                raise self._placed(error) from None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the word that `args` begin with, its command, and the rest."""
+        if ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        given = ctx.meta.setdefault(f"{__name__}.words", [])
+        first = str(ctx.params["results_path"])
+        if not given and first in self.commands and args[0] not in self.commands:
+            if not set(ctx.help_option_names).isdisjoint(args):
+                return first, self.commands[first], ["--help"]
+            raise click.UsageError(f"RESULTS_PATH is missing: {first!r} stands in its place", ctx)
+        if place := self._place_of(args[0]):
+            raise click.UsageError(f"{args[0]} comes too late: its place is {place}", ctx)
+        name, word, rest = super().resolve_command(ctx, args)
+        if word in given:
+            raise click.UsageError(f"{name} is given twice: give each word once", ctx)
+        given.append(word)
+        return name, word, rest
+
+    def _placed(self, error: click.NoSuchOption) -> click.UsageError:
+        """Return the error, or, where a word has the option, a better one that names it."""
+        place = self._place_of(error.option_name)
+        if not (place and error.ctx):
+            return error
+        return click.UsageError(
+            f"{error.ctx.info_name} has no option {error.option_name}: its place is {place}", error.ctx
+        )
+
+    def _place_of(self, option: str) -> str:
+        """Return where an option stands, in words; nothing where neither the command nor a word has it."""
+        option = option.partition("=")[0]
+        if _has(self, option):
+            return "before RESULTS_PATH"
+        names = [name for name, word in self.commands.items() if _has(word, option)]
+        return f"right after {' or '.join(names)}" if names else ""
+
+
+def _has(command: click.Command, option: str) -> bool:
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    return any(option in (*param.opts, *param.secondary_opts) for param in options)
+
+
+def _require_once(ctx: click.Context, order: Sequence[click.Parameter]) -> None:
+    """Raise an error when one of the options in `order`, as they were given, takes one value but got more."""
+    if any(param.is_eager for param in order):  # --help answers whatever else is there
+        return
+    for param, times in Counter(order).items():
+        plain_flag = isinstance(param, click.Option) and param.is_flag and not param.secondary_opts
+        if times > 1 and not (param.multiple or plain_flag):
+            name = " / ".join((*param.opts, *param.secondary_opts))
+            raise click.UsageError(f"{name} is given {times} times: give it once", ctx)
