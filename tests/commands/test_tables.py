@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 from running import error_of
 
-from anomaly_lib import Gaussian, metrics, read_category
+from anomaly_lib import Gaussian, read_category
 from anomaly_lib.__main__ import main as anomaly
 from anomaly_lib.commands.arguments import ALL_CATEGORIES
 from anomaly_lib.errors import DataError, ParameterError, WeightsError
+from anomaly_lib.evaluation import metrics
 from anomaly_lib.tables import TABLES, Setting, TableChoice, formatted, run_table, summary
 from anomaly_lib.tables import run as module
 from anomaly_lib.tables.grids import PAPER, narrowed

@@ -14,11 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from anomaly_lib import Detector, Scores, Transform, load_predictions, load_results, metrics, read_category
+from anomaly_lib import Detector, Scores, Transform, load_predictions, load_results, read_category
 from anomaly_lib.detectors.base import Images, checked_batches
 from anomaly_lib.errors import DataError, ParameterError
+from anomaly_lib.evaluation import metrics
 from anomaly_lib.progress import Progress, silent, track
-from anomaly_lib.runs import RESULT_COLUMNS, DataChoice, Saving, evaluate, new_run_folder, train
+from anomaly_lib.runs import DataChoice, Saving, evaluate, train
+from anomaly_lib.runs.run import RESULT_COLUMNS, new_run_folder
 
 HEADER = "Row Names,instance_auroc,full_pixel_auroc,anomaly_pixel_auroc,aupro,"
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.covariance import LedoitWolf, ledoit_wolf_shrinkage
 
+from anomaly_lib.detectors.gaussian import moments as module
 from anomaly_lib.detectors.gaussian.moments import Moments, shrunk, whitening
-from anomaly_lib.kernels import moments as module
 
 
 def vectors(count: int, dimensions: int, *, mean: float = 0.0, seed: int = 0) -> torch.Tensor:
