@@ -404,12 +404,11 @@ def test_wrong_options_leave_no_empty_run_behind(
 
 PROGRAM = """
 import sys, time
-import anomaly_lib.runs
-slow = anomaly_lib.runs.measure
+from anomaly_lib.runs import run
 def measure(*arguments):
     print("measuring", file=sys.stderr, flush=True)
     time.sleep(60)
-anomaly_lib.runs.measure = measure
+run.measure = measure
 from anomaly_lib.__main__ import main
 main()
 """
