@@ -1,8 +1,23 @@
 """The errors that are the user's to mend: one sentence that names what is wrong and the remedy."""
 
+import unicodedata
+
+_CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's control characters, surrogates, line and paragraph separators
+
+
+def one_line(text: str) -> str:
+    r"""Return `text` as one line that can be printed: a line break in a file's name is written ``\n``."""
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in _CONTROL else c for c in text)
+
 
 class AnomalyError(Exception):
-    """Something in the user's data, files or options is wrong; commands print it and exit with status 2."""
+    """Something in the user's data, files or options is wrong; commands print it and exit with status 2.
+
+    Whatever names and other libraries' messages the sentence quotes, it is one line that can be printed.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(one_line(sentence))
 
 
 class DataError(AnomalyError):

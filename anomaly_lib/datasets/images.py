@@ -2,51 +2,41 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
+from anomaly_lib.datasets.formats import open_picture
+from anomaly_lib.datasets.pixels import size_upright, to_grey, to_rgb
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.errors import DataError
-
-T = TypeVar("T")
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+from anomaly_lib.errors import ParameterError
 
 
 def read_picture(path: Path) -> Image.Image:
     """Return the image file as an upright RGB picture.
 
-    EXIF rotation is applied, grey (8 or 16 bit) is repeated over the channels, and what is transparent is
-    black.
+    EXIF rotation is applied, grey is repeated over the channels, what is transparent is black, and of several
+    pages the first is read. What becomes of more than 8 bits stands in `anomaly_lib.datasets.pixels`.
 
     Raises
     ------
     DataError
-        When the file is missing, truncated or not an image.
+        When the file is missing, damaged or not an image, or cannot be brought to 8 bits without guessing.
     """
-    return _open(path, _to_rgb)
+    return open_picture(Path(path), lambda picture: to_rgb(picture, Path(path)))
 
 
 def read_grey(path: Path) -> Image.Image:
     """Return a mask file as an upright 8-bit grey picture; errors as in `read_picture`."""
-    return _open(path, lambda picture: _to_eight_bits(ImageOps.exif_transpose(picture)).convert("L"))
+    return open_picture(Path(path), to_grey)
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of the image in `path` after EXIF rotation, reading only the file's header."""
-
-    def size(picture: Image.Image) -> tuple[int, int]:
-        width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientations 5 to 8 swap the sides
-        return (height, width) if turned else (width, height)
-
-    return _open(path, size)
+    """Return (width, height) of the image in `path` after EXIF rotation; errors as in `read_picture`."""
+    return open_picture(Path(path), size_upright)
 
 
 class ImageFiles:
@@ -59,16 +49,23 @@ class ImageFiles:
     transform
         Geometry of the model's input.
     batch_size
-        Images in a batch; only the last one may be smaller.
+        Images in a batch, 1 or more; only the last one may be smaller.
 
     Yields
     ------
     torch.Tensor
         Batches (n, 3, size, size), float32 in [0, 1].
+
+    Raises
+    ------
+    ParameterError
+        When `paths` is no list of files, or the batch is smaller than one image.
     """
 
-    def __init__(self, paths: Sequence[Path], transform: Transform, batch_size: int = 8) -> None:
-        self.paths = tuple(paths)
+    def __init__(self, paths: Iterable[Path | str], transform: Transform, batch_size: int = 8) -> None:
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ParameterError(f"batch_size {batch_size!r} must be a whole number from 1 on")
+        self.paths = _files(paths)
         self.transform = transform
         self.batch_size = batch_size
 
@@ -108,30 +105,15 @@ def _decode_ahead(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _open(path: Path, use: Callable[[Image.Image], T]) -> T:
-    try:
-        with Image.open(path) as picture:
-            return use(picture)
-    except FileNotFoundError:
-        raise DataError(f"no such image: {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # PIL reports a broken PNG chunk as SyntaxError and a short header as ValueError.
-        raise DataError(f"cannot read the image {path} ({error}): replace or remove the file") from None
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    upright = _to_eight_bits(ImageOps.exif_transpose(picture))
-    if upright.has_transparency_data:
-        layers = upright.convert("RGBA")
-        black = Image.new("RGBA", layers.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, layers).convert("RGB")
-    return upright.convert("RGB")
-
-
-def _to_eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; PIL's own conversion would clip everything above 255 to white."""
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray(
-        (np.asarray(picture).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8)
-    )
+def _files(paths: Iterable[Path | str]) -> tuple[Path, ...]:
+    """Return the paths, and refuse what a loop would take apart: the letters of one file's name."""
+    if isinstance(paths, str | bytes | os.PathLike) or not isinstance(paths, Iterable):
+        raise ParameterError(
+            f"images are given as a list of files, not as {str(paths)!r}: write [Path(...)] for one file, "
+            "sorted(Path(...).iterdir()) for those in a folder"
+        )
+    files = list(paths)
+    for file in files:
+        if not isinstance(file, str | os.PathLike):
+            raise ParameterError(f"images are given as a list of files, in which {file!r} is no path")
+    return tuple(Path(file) for file in files)

@@ -6,17 +6,19 @@
     <root>/<category>/test/<defect>/*.png           "good" is the name for no defect
     <root>/<category>/ground_truth/<defect>/<stem>_mask.png
 
-Categories and defects may have any name. Masks are there for all images of a defect or for none.
+Categories and defects may have any name. Masks are there for all images of a defect or for none, and each
+fits one image. What lies in these folders and is not read is named by a warning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from anomaly_lib.datasets.images import IMAGE_SUFFIXES, ImageFiles, read_grey, upright_size
+from anomaly_lib.datasets.images import ImageFiles, read_grey, upright_size
+from anomaly_lib.datasets.listing import check_name, entries, folders_in, is_folder, pictures_in
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError
 
@@ -40,6 +42,8 @@ ALL_CATEGORIES = (
     "zipper",
 )
 """The categories of MVTec AD."""
+# Files and folders are called after a category: a longer name of one might not fit into a file system's 255.
+_LONGEST_NAME = 200  # bytes
 
 
 @dataclass(frozen=True)
@@ -103,14 +107,15 @@ def find_categories(root: Path) -> list[str]:
     Raises
     ------
     DataError
-        When `root` does not exist.
+        When `root` does not exist or cannot be looked into.
     """
-    if not root.is_dir():
+    root = Path(root)
+    if not is_folder(root):
         raise DataError(
             f"no data at {root}: give the folder that holds the categories, or make the sample data set "
             "with `anomaly data sample`"
         )
-    return sorted(entry.name for entry in root.iterdir() if (entry / "train").is_dir())
+    return [entry.name for entry in entries(root) if is_folder(entry / "train")]
 
 
 def read_category(root: Path, name: str) -> Category:
@@ -123,40 +128,90 @@ def read_category(root: Path, name: str) -> Category:
     """
     found = find_categories(root)
     if name not in found:
-        instead = (
-            f"there are: {', '.join(found)}" if found else "it holds no category (a folder with train/good)"
-        )
+        instead = f"there are: {_few(found)}" if found else "it holds no category (a folder with train/good)"
         raise DataError(f"no category {name!r} in {root}: {instead}")
-    folder = root / name
-    train = _images_in(folder / "train" / GOOD)
+    folder = Path(root) / name
+    _check_category_name(folder)
+    folders_in(folder / "train", only=(GOOD,))
+    train = pictures_in(folder / "train" / GOOD)
     if not train:
         raise DataError(f"no images in {folder / 'train' / GOOD}: put images of good parts there")
-    defects = _folders_in(folder / "test")
+    defects = folders_in(folder / "test")
+    if defects:  # a folder of masks without one of images is looked at too: its masks are strays
+        defects = sorted({*defects, *folders_in(folder / "ground_truth")})
     test = tuple(image for defect in defects for image in _labelled_images(folder, defect))
     return Category(name, tuple(train), test)
 
 
+def _few(names: list[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _check_category_name(folder: Path) -> None:
+    check_name(folder)
+    length = len(folder.name.encode())
+    if length > _LONGEST_NAME:
+        raise DataError(
+            f"the name of the category {folder} has {length} bytes, and files are called after it: rename "
+            f"the folder to at most {_LONGEST_NAME}"
+        )
+
+
 def _labelled_images(folder: Path, defect: str) -> list[LabelledImage]:
     """Return the test images of one defect with their masks: all of them have one, or none has."""
-    images = _images_in(folder / "test" / defect)
-    mask_folder = folder / "ground_truth" / defect
-    masks = {} if defect == GOOD else {path.stem: path for path in _images_in(mask_folder)}
-    labelled = [LabelledImage(path, defect, masks.pop(f"{path.stem}_mask", None)) for path in images]
-    if masks:
-        stray = next(iter(masks.values()))
-        raise DataError(
-            f"mask without image: {stray} needs a picture in {folder / 'test' / defect} whose name is the "
-            "mask's without _mask; add it or remove the mask"
-        )
-    bare = [image.path for image in labelled if image.mask is None]
-    if defect != GOOD and 0 < len(bare) < len(labelled):
-        raise DataError(
-            f"image without mask: {bare[0]} has no {mask_folder / bare[0].stem}_mask.png though others in "
-            "its folder have one; draw it, or remove the masks of this defect"
-        )
+    images = pictures_in(folder / "test" / defect)
+    if defect == GOOD:
+        return [LabelledImage(path, defect, None) for path in images]
+    masks = pictures_in(folder / "ground_truth" / defect)
+    if not masks:
+        _check_no_mask_beside(images, folder / "ground_truth" / defect)
+        return [LabelledImage(path, defect, None) for path in images]
+    labelled = _with_masks(folder, defect, _by_stem(images), _by_stem(masks))
     for image in labelled:
         _check_mask_size(image)
     return labelled
+
+
+def _with_masks(
+    folder: Path, defect: str, images: dict[str, Path], masks: dict[str, Path]
+) -> list[LabelledImage]:
+    """Return the images with the masks that are called after them: each has one, and no mask is left over."""
+    strays = sorted(masks.keys() - {f"{stem}_mask" for stem in images})
+    if strays:
+        raise DataError(
+            f"mask without image: {masks[strays[0]]} needs a picture in {folder / 'test' / defect} whose "
+            "name is the mask's without _mask; add it or remove the mask"
+        )
+    for stem, path in images.items():
+        if f"{stem}_mask" not in masks:
+            raise DataError(
+                f"image without mask: {path} has no {folder / 'ground_truth' / defect / stem}_mask.png "
+                "though others in its folder have one; draw it, or remove the masks of this defect"
+            )
+    return [LabelledImage(path, defect, masks[f"{stem}_mask"]) for stem, path in images.items()]
+
+
+def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return the files by their names without endings, by which images and masks find each other."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if other := found.get(path.stem):
+            raise DataError(
+                f"{other} and {path} have one name but for the ending, so that it is not clear which mask "
+                "fits which image: rename or remove one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _check_no_mask_beside(images: Sequence[Path], mask_folder: Path) -> None:
+    stems = {path.stem for path in images}
+    for path in images:
+        if path.stem.endswith("_mask") and path.stem.removesuffix("_mask") in stems:
+            raise DataError(
+                f"{path} looks like the mask of the image beside it and would be tested as an image: move "
+                f"the masks to {mask_folder}, or rename it"
+            )
 
 
 def _check_mask_size(image: LabelledImage) -> None:
@@ -168,18 +223,3 @@ def _check_mask_size(image: LabelledImage) -> None:
             f"the mask {image.mask} is {mask_size[0]} x {mask_size[1]} but its image {image.path} is "
             f"{size[0]} x {size[1]} pixels: draw the mask on the image at its full size"
         )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    images = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in images if path.is_file() and not path.name.startswith("."))
-
-
-def _folders_in(folder: Path) -> Sequence[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )

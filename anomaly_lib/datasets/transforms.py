@@ -1,6 +1,8 @@
 """From a picture to a network's input: resize, crop, and the same geometry for its mask."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +13,12 @@ from torchvision.transforms import functional as tv
 from anomaly_lib.errors import ParameterError
 
 Interpolation = Literal["bilinear", "bicubic"]
+
+# A resized image as large as this takes a gigabyte.
+_LONGEST_SIDE = 16_384
+
+# From this many pixels on, only what the crop shows is resized.
+_WHOLE_IMAGE = 2**24
 
 
 class Geometry(NamedTuple):
@@ -30,7 +38,7 @@ class Transform:
     Parameters
     ----------
     resize
-        Target size in pixels: of the shorter side, or of both sides when `square`.
+        Target size in pixels, up to 16,384: of the shorter side, or of both sides when `square`.
     crop
         Side of the square cut from the centre, in pixels; at most `resize`. ``None`` (only with `square`)
         takes the whole resized image.
@@ -42,7 +50,7 @@ class Transform:
     Raises
     ------
     ParameterError
-        When the crop is larger than the resized image.
+        When a size is no whole number, or out of range, or the crop is larger than the resized image.
     """
 
     resize: int
@@ -51,8 +59,9 @@ class Transform:
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.resize < 1 or (self.crop is not None and self.crop < 1):
-            raise ParameterError(f"resize {self.resize} and image size {self.crop} must be at least 1 pixel")
+        _check_side("resize", self.resize)
+        if self.crop is not None:
+            _check_side("image size", self.crop)
         if self.crop is None and not self.square:
             raise ParameterError(
                 "images of different shapes need a crop or square=True to fit into one batch"
@@ -86,19 +95,60 @@ class Transform:
 
     def override(self, resize: int | None, size: int | None) -> "Transform":
         """Return this transform with what the user asked for instead: ``--resize`` and ``--imagesize``."""
+        for option, side in (("--resize", resize), ("--imagesize", size)):
+            if side is not None:
+                _check_side(option, side)
         if self.crop is None:
             if resize and size and resize != size:
                 raise ParameterError(
                     f"--resize {resize} and --imagesize {size}: this method sees the whole image in one "
                     "size: give one"
                 )
-            return Transform(size or resize or self.resize, None, self.square, self.interpolation)
+            return replace(self, resize=size or resize or self.resize)
         crop = size or min(self.crop, resize or self.crop)
         # Alone, a new size keeps the share of the image that the default crop shows.
-        resize = resize or round(crop * self.resize / self.crop)
-        return Transform(resize, crop, self.square, self.interpolation)
+        return replace(self, resize=resize or round(crop * self.resize / self.crop), crop=crop)
 
     def _geometry(self, picture: Image.Image, interpolation: InterpolationMode) -> Image.Image:
         size = [self.resize, self.resize] if self.square else [self.resize]
+        width, height = self._resized(*picture.size)
+        if self.crop is not None and width * height > _WHOLE_IMAGE:
+            return _resized_crop(picture, (width, height), self.crop, Image.Resampling[interpolation.name])
         resized: Image.Image = tv.resize(picture, size, interpolation)
         return resized if self.crop is None else tv.center_crop(resized, [self.crop, self.crop])
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return (width, height) of an image of this size when it is resized, as torchvision reckons it."""
+        if self.square:
+            return self.resize, self.resize
+        if width <= height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize
+
+
+def _check_side(name: str, side: int) -> None:
+    if not isinstance(side, Integral) or isinstance(side, bool) or not 1 <= side <= _LONGEST_SIDE:
+        raise ParameterError(f"{name} {side!r} must be a whole number of pixels from 1 to {_LONGEST_SIDE}")
+
+
+def _resized_crop(
+    picture: Image.Image, size: tuple[int, int], crop: int, resample: Image.Resampling
+) -> Image.Image:
+    """Return the centre of the picture resized to `size` without the rest: equal but for rounding on the way.
+
+    A line of 1 x 20,000 pixels would become 256 x 5,120,000, of which a crop shows 224 x 224.
+    """
+    left, right, low_x, high_x = _seen(picture.width, size[0], crop)
+    top, bottom, low_y, high_y = _seen(picture.height, size[1], crop)
+    window = picture.crop((left, top, right, bottom))
+    return window.resize((crop, crop), resample, (low_x, low_y, high_x, high_y))
+
+
+def _seen(old: int, new: int, crop: int) -> tuple[int, int, float, float]:
+    """Return what a crop from the centre of `new` pixels shows of `old` ones: a window, and where in it."""
+    scale = old / new
+    first = round((new - crop) / 2)
+    low, high = first * scale, min((first + crop) * scale, old)
+    reach = 2 * max(scale, 1) + 1  # of the bicubic kernel
+    start, stop = max(math.floor(low - reach), 0), min(math.ceil(high + reach), old)
+    return start, stop, low - start, high - start

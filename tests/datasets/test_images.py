@@ -1,6 +1,7 @@
 """Image files of every kind that people have: what comes out of them, and what is said of broken ones."""
 
 import io
+import re
 import struct
 import threading
 import zlib
@@ -15,7 +16,7 @@ from PIL import Image
 from anomaly_lib.datasets import ImageFiles, read_picture
 from anomaly_lib.datasets.images import read_grey, upright_size
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.errors import DataError
+from anomaly_lib.errors import DataError, ParameterError
 
 ORIENTATION = 0x0112
 
@@ -206,6 +207,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 SQUARE = Transform(resize=16, crop=12)
+TAKEN_APART = ["a.png", Path("a.png"), b"a.png", 5, None]
 
 
 @pytest.fixture
@@ -234,6 +236,29 @@ def test_a_source_can_be_iterated_over_again_and_by_two_at_once(files: list[Path
     assert torch.equal(once, torch.cat(list(source)))
     for left, right in zip(source, source, strict=True):
         assert torch.equal(left, right)
+
+
+def test_names_may_be_texts(files: list[Path]) -> None:
+    assert ImageFiles([str(file) for file in files], SQUARE).paths == tuple(files)
+    assert ImageFiles((file for file in files), SQUARE).paths == tuple(files)
+
+
+@pytest.mark.parametrize("paths", TAKEN_APART)
+def test_one_file_or_folder_in_the_place_of_a_list_is_refused(paths: object) -> None:
+    with pytest.raises(ParameterError, match="as a list of files"):
+        ImageFiles(paths, SQUARE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("thing", [5, None, b"a.png"])
+def test_what_is_no_path_in_a_list_is_named(thing: object) -> None:
+    with pytest.raises(ParameterError, match=re.escape(repr(thing))):
+        ImageFiles([Path("a.png"), thing], SQUARE)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, None, "8"])
+def test_a_batch_of_less_than_one_image_is_refused(size: object) -> None:
+    with pytest.raises(ParameterError, match=f"batch_size {size!r}"):
+        ImageFiles([], SQUARE, size)  # type: ignore[arg-type]
 
 
 def test_no_images_are_no_batches() -> None:

@@ -1,5 +1,6 @@
 """The layout of MVTec AD: what is found, in which order, and what is said when something is missing."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,17 +107,35 @@ def test_names_may_have_spaces_umlauts_and_capital_suffixes(tmp_path: Path) -> N
     assert next(iter(category.train_images(Transform(8, 8)))).shape == (1, 3, 8, 8)
 
 
-def test_hidden_files_and_files_that_are_no_images_are_left_out(root: Path) -> None:
-    for name in ("._000.png", ".hidden.jpg", "Thumbs.db", "notes.txt", "license"):
+def test_hidden_files_are_left_out(root: Path) -> None:
+    for name in ("._000.png", ".hidden.jpg", "Thumbs.db"):
         (root / "nut/train/good" / name).write_bytes(b"junk")
         (root / "nut/test/dent" / name).write_bytes(b"junk")
         (root / "nut/ground_truth/dent" / name).write_bytes(b"junk")
     (root / "nut/test/.ipynb_checkpoints").mkdir()
-    (root / "nut/test/readme.txt").write_text("junk")
-    (root / "nut/train/good/folder.png").mkdir()
-    category = read_category(root, "nut")
+    (root / ".trash/train").mkdir(parents=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        category = read_category(root, "nut")
     assert len(category.train) == 1
     assert len(category.test) == 4
+    assert find_categories(root) == ["nut"]
+
+
+def test_what_is_not_read_is_named_folder_by_folder(root: Path) -> None:
+    for name in ("train/bad/1.png", "test/loose.png", "ground_truth/loose.png", "test/dent/a/1.png"):
+        save(root / "nut" / name)
+    (root / "nut/train/good/notes.txt").write_text("text")
+    (root / "nut/ground_truth/dent/notes.txt").write_text("text")
+    with pytest.warns(UserWarning, match="not read") as warned:
+        category = read_category(root, "nut")
+    said = " ".join(str(warning.message) for warning in warned)
+    for folder, name in (
+        *(("train", "bad"), ("test", "loose.png"), ("ground_truth", "loose.png"), ("test/dent", "a")),
+        *(("train/good", "notes.txt"), ("ground_truth/dent", "notes.txt")),
+    ):
+        assert f"{root / 'nut' / folder}: 1 entry is not read ({name})" in said
+    assert (len(category.train), len(category.test)) == (1, 4)
 
 
 def test_an_image_of_one_pixel_and_a_very_long_one_are_brought_to_size(tmp_path: Path) -> None:
@@ -227,6 +246,104 @@ def test_an_image_without_mask_among_others_with_one_is_named(root: Path) -> Non
     assert str(root / "nut/test/dent/002.png") in said
     assert "002_mask.png" in said
     assert "draw it, or remove the masks" in said
+
+
+def test_images_that_share_a_mask_are_both_named(root: Path) -> None:
+    Image.new("RGB", (8, 8)).save(root / "nut/test/dent/000.jpg")
+    said = said_of(root)
+    assert str(root / "nut/test/dent/000.jpg") in said
+    assert str(root / "nut/test/dent/000.png") in said
+    assert "rename" in said
+
+
+def test_masks_that_share_an_image_are_both_named(root: Path) -> None:
+    Image.new("L", (8, 8), 255).save(root / "nut/ground_truth/dent/000_mask.bmp")
+    said = said_of(root)
+    assert str(root / "nut/ground_truth/dent/000_mask.bmp") in said
+    assert str(root / "nut/ground_truth/dent/000_mask.png") in said
+
+
+def test_images_of_one_name_are_read_where_there_are_no_masks(root: Path) -> None:
+    save(root / "nut/test/good/000.bmp")
+    save(root / "nut/train/good/000.bmp")
+    category = read_category(root, "nut")
+    assert (len(category.train), len(category.test)) == (2, 5)
+
+
+def test_a_mask_beside_its_image_is_not_tested_as_one(root: Path) -> None:
+    save(root / "nut/test/scratch/7.png")
+    save(root / "nut/test/scratch/7_mask.png")
+    said = said_of(root)
+    assert str(root / "nut/test/scratch/7_mask.png") in said
+    assert str(root / "nut/ground_truth/scratch") in said
+
+
+def test_a_folder_of_masks_without_one_of_images_is_named(root: Path) -> None:
+    (root / "nut/ground_truth/dent").rename(root / "nut/ground_truth/dents")
+    said = said_of(root)
+    assert str(root / "nut/ground_truth/dents/000_mask.png") in said
+    assert str(root / "nut/test/dents") in said
+
+
+@pytest.mark.parametrize("folder", ["train/good", "test", "test/dent", "ground_truth", "ground_truth/dent"])
+def test_a_link_that_leads_nowhere_in_the_place_of_a_folder_is_named(root: Path, folder: str) -> None:
+    (root / "nut" / folder).rename(root / "moved")
+    (root / "nut" / folder).symlink_to("gone")
+    said = said_of(root)
+    assert str(root / "nut" / folder) in said
+    assert "leads nowhere" in said
+
+
+@pytest.mark.parametrize("folder", ["train/good", "test", "ground_truth"])
+def test_a_file_in_the_place_of_a_folder_is_named(root: Path, folder: str) -> None:
+    (root / "nut" / folder).rename(root / "moved")
+    (root / "nut" / folder).write_text("text")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert f"{root / 'nut' / folder} is no folder" in said_of(root)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "/", "", "../nut", "nut/", "nut/train", "\0", "x" * 300, "NUT"])
+def test_only_the_name_of_a_folder_of_the_root_is_a_category(root: Path, name: str) -> None:
+    assert f"no category {name!r}" in said_of(root, name)
+
+
+def test_of_many_categories_some_are_listed(tmp_path: Path) -> None:
+    for i in range(30):
+        (tmp_path / f"{i:02d}" / "train").mkdir(parents=True)
+    assert "18, 19 and 10 more" in said_of(tmp_path)
+
+
+def test_names_that_are_not_utf_8_are_refused_in_words_that_are(root: Path) -> None:
+    (root / "nut/train/good/000.png").rename(root / "nut/train/good/\udcff.png")
+    assert r"\udcff.png is not UTF-8: rename it" in said_of(root)
+    (root / "nut").rename(root / "n\udcfft")
+    assert r"n\udcfft is not UTF-8: rename it" in said_of(root, "n\udcfft")
+
+
+def test_a_category_may_be_called_anything_that_files_can_be_called_after(root: Path) -> None:
+    (root / "nut").rename(root / ("n" * 201))
+    assert "201 bytes" in said_of(root, "n" * 201)
+    (root / ("n" * 201)).rename(root / ("n" * 199 + "\n"))
+    assert len(read_category(root, "n" * 199 + "\n").test) == 4
+
+
+def test_names_that_differ_only_in_case_are_two_categories(root: Path) -> None:
+    save(root / "Nut/train/good/7.png")
+    assert find_categories(root) == ["Nut", "nut"]
+    assert read_category(root, "Nut").train == (root / "Nut/train/good/7.png",)
+
+
+def test_links_that_lead_in_circles_are_not_followed(root: Path) -> None:
+    (root / "nut/test/dent/up").symlink_to("..")
+    (root / "nut/train/up").symlink_to("..")
+    with pytest.warns(UserWarning, match=r"not read \(up\)"):
+        assert len(read_category(root, "nut").test) == 4
+
+
+def test_a_root_that_cannot_be_looked_at_is_no_data(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="cannot look into"):
+        assert "no data at" in said_of(tmp_path / ("x" * 300))
 
 
 # --- A category as a detector sees it ---
