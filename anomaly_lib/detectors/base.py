@@ -59,12 +59,18 @@ class TensorImages:
 class Watch(Protocol):
     """Told of every epoch by a detector that trains in epochs."""
 
-    def __call__(self, epoch: int, losses: Mapping[str, float], detector: "Detector | None") -> None:
-        """Take note of an epoch's mean losses by name, and, when it is time for a look, of the detector."""
+    def __call__(
+        self, epoch: int, losses: Mapping[str, float], detector: "Detector | None"
+    ) -> Mapping[str, float]:
+        """Take note of an epoch's mean losses by name, and, when it is time for a look, of the detector.
+
+        What the look measures is returned, to be kept with the losses.
+        """
 
 
-def unwatched(epoch: int, losses: Mapping[str, float], detector: "Detector | None") -> None:
+def unwatched(epoch: int, losses: Mapping[str, float], detector: "Detector | None") -> Mapping[str, float]:
     """Take no note."""
+    return {}
 
 
 class NotFittedError(AnomalyError):

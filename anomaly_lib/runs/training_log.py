@@ -39,14 +39,18 @@ class TrainingLog:
         self._start = time.perf_counter()
         self._rows: list[dict[str, float]] = []
 
-    def __call__(self, epoch: int, losses: Mapping[str, float], detector: Detector | None) -> None:
-        """Add the row of an epoch."""
-        values = {**losses, **(self._look(detector) if detector is not None else {})}
+    def __call__(
+        self, epoch: int, losses: Mapping[str, float], detector: Detector | None
+    ) -> Mapping[str, float]:
+        """Add the row of an epoch and return what the look measured."""
+        look = self._look(detector) if detector is not None else {}
+        values = {**losses, **look}
         self._rows.append({"epoch": epoch, "seconds": round(time.perf_counter() - self._start, 1), **values})
         with new_file(self._file) as unfinished:
             pd.DataFrame(self._rows).to_csv(unfinished, index=False)
         if self._writer is not None:
             write_scalars(self._writer, values, epoch)
+        return look
 
     @cached_property
     def _writer(self) -> "SummaryWriter | None":

@@ -85,7 +85,7 @@ def test_a_size_that_is_not_the_models_is_refused_before_the_folder_is_made(
     words = ["evaluate", "--device", "cpu", str(tmp_path / "r"), "model_loader", "-p"]
     words += [str(trained[0] / "models" / "mvtec_disc"), "dataset", "--imagesize", "128", "-d", "disc"]
     result = run([*words, "mvtec", str(small_data)])
-    assert "omit --resize and --imagesize" in error_of(result)
+    assert "its mean image is of that size" in error_of(result)
     assert "is evaluated at" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -103,7 +103,8 @@ def test_a_model_trained_here_is_no_official_encoder(
 def test_checkpoints_stand_under_the_category_and_training_goes_on_from_them(
     small_data: Path, tmp_path: Path
 ) -> None:
-    options = ("--checkpoints", str(tmp_path / "checkpoints"), "--checkpoint_every", "2")
+    looks = ("--look_every", "1")
+    options = ("--checkpoints", str(tmp_path / "checkpoints"), "--checkpoint_every", "2", *looks)
     assert train(tmp_path, small_data, "--epochs", "2", *options).exit_code == 0
     assert [path.name for path in (tmp_path / "checkpoints" / "mvtec_disc").iterdir()] == ["epoch_00002"]
     result = train(tmp_path, small_data, "--epochs", "3", *options)
@@ -112,6 +113,10 @@ def test_checkpoints_stand_under_the_category_and_training_goes_on_from_them(
     table = pd.read_csv(tmp_path / "project" / "group_0" / "training" / "mvtec_disc.csv")
     assert table["epoch"].tolist() == [1, 2, 3]
     assert table.notna().all(axis=None)
+    assert train(tmp_path / "whole", small_data, "--epochs", "3", *looks).exit_code == 0
+    whole = pd.read_csv(tmp_path / "whole" / "project" / "group" / "training" / "mvtec_disc.csv")
+    assert "instance_auroc" in whole
+    pd.testing.assert_frame_equal(table.drop(columns="seconds"), whole.drop(columns="seconds"))
     assert train(tmp_path, small_data, "--epochs", "3", *options).exit_code == 0
     finished = pd.read_csv(tmp_path / "project" / "group_1" / "training" / "mvtec_disc.csv")
     pd.testing.assert_frame_equal(finished.drop(columns="seconds"), table.drop(columns="seconds"))

@@ -47,6 +47,7 @@ class Checkpoints:
                 "method": CHECKPOINT,
                 "epoch": training.epoch,
                 "options": asdict(training.options),
+                "losses": training.losses,
                 "images": self._fingerprint,
             }
             write_model(unfinished, description, training.state())
@@ -76,7 +77,7 @@ class Checkpoints:
                 "already; give another folder for checkpoints, or more epochs"
             )
         try:
-            training.restore(tensors.rest(), epoch)
+            training.restore(tensors.rest(), epoch, _losses(description))
         except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
             raise ModelFileError(f"the checkpoint {folders[-1]} is damaged ({error}): remove it") from error
         log.info("going on after epoch %d from %s", training.epoch, folders[-1])
@@ -99,3 +100,20 @@ class Checkpoints:
     def _complete(self) -> list[Path]:
         """Return the folders of complete checkpoints, the newest last."""
         return sorted(file.parent for file in self._folder.glob("epoch_*/model.json"))
+
+
+def _losses(description: dict[str, Any]) -> list[dict[str, float]]:
+    """Return the losses of the epochs that a checkpoint tells of.
+
+    Raises
+    ------
+    ValueError
+        When they are not rows of numbers, at most one for each epoch.
+    """
+    rows: Any = description.get("losses", [])
+    numbers = isinstance(rows, list) and all(
+        isinstance(row, dict) and all(type(value) in (int, float) for value in row.values()) for row in rows
+    )
+    if not numbers or len(rows) > description["epoch"]:
+        raise ValueError("its losses are not rows of numbers")
+    return [{name: float(value) for name, value in row.items()} for row in rows]

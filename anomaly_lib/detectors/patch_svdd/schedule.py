@@ -50,10 +50,11 @@ class Schedule:
             losses = self._run_epoch(training, summary, progress)
             summary = f" ({_sentence(losses)})"
             log.info("epoch %d of %d: %s", training.epoch, self.epochs, _sentence(losses))
+            looks = self.look_every and training.epoch % self.look_every == 0
+            early = look(training.encoder.state_dict()) if looks else None
+            losses |= watch(training.epoch, losses, early)
             if checkpoints is not None and self._is_time(training.epoch, self.checkpoint_every):
                 checkpoints.save(training)
-            looks = self.look_every and training.epoch % self.look_every == 0
-            watch(training.epoch, losses, look(training.encoder.state_dict()) if looks else None)
         return training.encoder.state_dict()
 
     def _run_epoch(self, training: Training, summary: str, progress: Progress) -> dict[str, float]:

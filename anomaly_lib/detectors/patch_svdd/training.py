@@ -55,7 +55,7 @@ class Training:
     epoch
         Epochs done.
     losses
-        What `run_epoch` returned, epoch by epoch up to now.
+        What `run_epoch` returned, and what looks measured, epoch by epoch up to now.
     """
 
     def __init__(self, images: torch.Tensor, mean: torch.Tensor, options: TrainingOptions) -> None:
@@ -145,15 +145,9 @@ class Training:
     # Checkpoints
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return everything that an epoch changes: networks, optimizer, random state, losses so far."""
+        """Return everything that an epoch changes: networks, optimizer, random state."""
         moments = self._optimizer.state_dict()["state"]
-        names = self.losses[0] if self.losses else ()
         return {
-            # (epochs,) each; JSON could not hold the nan of a training that diverged
-            **{
-                f"losses.{name}": torch.tensor([losses[name] for losses in self.losses], dtype=torch.float64)
-                for name in names
-            },
             **{f"networks.{name}": value for name, value in self._networks.state_dict().items()},
             **{f"adam.{i}.{name}": value for i, of in moments.items() for name, value in of.items()},
             "generator": self._generator.get_state(),
@@ -170,8 +164,8 @@ class Training:
         if not fit or not all(moment.isfinite().all() for of in moments.values() for moment in of.values()):
             raise ModelFileError("the checkpoint's moments are not those of its networks")
 
-    def restore(self, state: dict[str, torch.Tensor], epoch: int) -> None:
-        """Go on from what `state` returned after `epoch` epochs.
+    def restore(self, state: dict[str, torch.Tensor], epoch: int, losses: list[dict[str, float]]) -> None:
+        """Go on from what `state` returned after `epoch` epochs, of which these `losses` are known.
 
         Raises
         ------
@@ -180,7 +174,7 @@ class Training:
         """
         state = dict(state)
         self._generator.set_state(state.pop("generator"))
-        networks, losses = (_taken(state, prefix) for prefix in ("networks.", "losses."))
+        networks = _taken(state, "networks.")
         try:
             self._networks.load_state_dict(networks)
         except RuntimeError as error:
@@ -192,9 +186,7 @@ class Training:
         self._require_moments(moments)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.epoch = epoch
-        columns = (column.tolist() for column in losses.values())
-        self.losses = [dict(zip(losses, row, strict=True)) for row in zip(*columns, strict=True)]
+        self.epoch, self.losses = epoch, losses
 
 
 def _taken(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -213,8 +213,9 @@ def test_a_saved_model_holds_its_encoder(encoder_file: Path, images: torch.Tenso
 def test_a_look_is_taken_every_so_many_epochs(normal_images: torch.Tensor) -> None:
     seen: list[tuple[int, list[str], Scores | None]] = []
 
-    def watch(epoch: int, losses: Mapping[str, float], detector: Detector | None) -> None:
+    def watch(epoch: int, losses: Mapping[str, float], detector: Detector | None) -> dict[str, float]:
         seen.append((epoch, list(losses), detector.score(normal_images[:1]) if detector else None))
+        return {}
 
     def fitted(**options: object) -> PatchSVDD:
         detector = PatchSVDD(

@@ -175,7 +175,7 @@ def test_a_checkpoint_of_other_options_is_refused(
     pixels: torch.Tensor, tmp_path: Path, changes: dict[str, object], said: str
 ) -> None:
     Checkpoints(tmp_path, pixels).save(training(pixels))
-    with pytest.raises(ParameterError, match=said + ".*another folder to --checkpoints"):
+    with pytest.raises(ParameterError, match=said + ".*another folder for checkpoints"):
         Checkpoints(tmp_path, pixels).resume(training(pixels, **changes), 1)
 
 
@@ -197,7 +197,7 @@ def test_a_checkpoint_of_a_later_epoch_than_the_last_wanted_is_refused(
     for _ in range(3):
         one.run_epoch("epoch", silent)
     Checkpoints(tmp_path, pixels).save(one)
-    said = "epochs is 1: .* of epoch 3 already; give another folder to --checkpoints or more --epochs"
+    said = "epochs is 1: .* of epoch 3 already; give another folder for checkpoints, or more epochs"
     with pytest.raises(ParameterError, match=said):
         Checkpoints(tmp_path, pixels).resume(training(pixels), 1)
     finished = training(pixels)
@@ -236,7 +236,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
         )  # fmt: skip
         epochs: list[int] = []
         images = read_category(small_data, "disc").train_images(model.transform)
-        model.fit(images, watch=lambda epoch, losses, detector: epochs.append(epoch))
+        model.fit(images, watch=lambda epoch, losses, detector: epochs.append(epoch) or {})
         return model, epochs
 
     resumed, resumed_epochs = fit(tmp_path / "checkpoints")
