@@ -65,7 +65,7 @@ def gaussian(**options: Any) -> tuple[str, MakeMaker]:
 
 def _maker(options: Mapping[str, Any], seed: int, device: str) -> Maker:
     from anomaly_lib.detectors import Gaussian
-    from anomaly_lib.networks.backbone import DEFAULT_BACKBONE
+    from anomaly_lib.networks.names import DEFAULT_BACKBONE
 
     parameters: dict[str, Any] = {
         "distance": _the_one(options, _DISTANCES) or "mahalanobis",

@@ -39,8 +39,9 @@ from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.evaluation.thresholds import chi_square_threshold
 from anomaly_lib.kernels.augment import AUGMENTATIONS, augmented
 from anomaly_lib.kernels.patches import smooth_maps
-from anomaly_lib.networks.backbone import DEFAULT_BACKBONE, Backbone, level_layers, native_size
+from anomaly_lib.networks.backbone import Backbone, level_layers
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
+from anomaly_lib.networks.names import DEFAULT_BACKBONE, native_size
 from anomaly_lib.progress import Progress, silent, track
 
 # Hyper-parameters that a model file keeps.

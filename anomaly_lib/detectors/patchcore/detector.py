@@ -23,8 +23,9 @@ from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.kernels.leave_one_out import leave_one_out
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
-from anomaly_lib.networks.backbone import DEFAULT_BACKBONE, Backbone, require_known
+from anomaly_lib.networks.backbone import Backbone
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
+from anomaly_lib.networks.names import DEFAULT_BACKBONE, require_known
 from anomaly_lib.progress import Progress, silent, track
 
 # Dimensions of the projection that are enough to order patches by their distance roughly.
