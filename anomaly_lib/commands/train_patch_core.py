@@ -106,7 +106,7 @@ def _maker(options: dict[str, Any], sampling: Mapping[str, Any], seed: int, devi
     """Return a function that makes a new PatchCore, or an ensemble for several backbones."""
     from anomaly_lib.detectors import Ensemble, PatchCore
     from anomaly_lib.detectors.patchcore.detector import TRANSFORM
-    from anomaly_lib.networks.backbone import DEFAULT_BACKBONE
+    from anomaly_lib.networks.names import DEFAULT_BACKBONE
 
     names = options.pop("backbone_names") or (DEFAULT_BACKBONE,)
     layers = _layers_of_members(options.pop("layers_to_extract_from"), len(names))

@@ -42,8 +42,9 @@ from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
 from anomaly_lib.kernels.patches import smooth_maps
-from anomaly_lib.networks.backbone import DEFAULT_BACKBONE, level_layers, native_size
+from anomaly_lib.networks.backbone import level_layers
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
+from anomaly_lib.networks.names import DEFAULT_BACKBONE, native_size
 from anomaly_lib.progress import Progress, silent
 
 

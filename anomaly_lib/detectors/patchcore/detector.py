@@ -34,8 +34,8 @@ from anomaly_lib.errors import ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
-from anomaly_lib.networks.backbone import DEFAULT_BACKBONE, require_known
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
+from anomaly_lib.networks.names import DEFAULT_BACKBONE, require_known
 from anomaly_lib.progress import Progress
 
 TRANSFORM = Transform(resize=256, crop=224)

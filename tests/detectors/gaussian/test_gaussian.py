@@ -22,7 +22,8 @@ from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.metrics import auroc, pixel_metrics
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.kernels.patches import smooth_maps
-from anomaly_lib.networks.backbone import level_layers, native_size
+from anomaly_lib.networks.backbone import level_layers
+from anomaly_lib.networks.names import native_size
 
 SMALL = Transform(resize=64, square=True)
 LEVELS = 5  # of test_resnet
