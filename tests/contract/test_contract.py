@@ -50,7 +50,7 @@ def gaussian_svm(weights: str, **options: Any) -> Detector:
 
 
 def patch_svdd(weights: str, **options: Any) -> Detector:
-    return PatchSVDD(epochs=2, repeat=2, batch_size=4, transform=SMALL, **options)
+    return PatchSVDD(epochs=1, repeat=1, batch_size=4, transform=SMALL, **options)  # two steps
 
 
 # Each takes the file with the weights of test_resnet, seed, device and precision.
