@@ -81,9 +81,11 @@ class NoEffect(click.Option):
 
     def _warn(self, ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if is_given(ctx, self.name):
+            instead = f"; {self._instead}" if self._instead else ""
             log.warning(
                 "%s has no effect; it is accepted because the official scripts accept it%s",
-                *(self.opts[-1], f"; {self._instead}" if self._instead else ""),
+                self.opts[-1],
+                instead,
             )
 
 
@@ -111,7 +113,10 @@ def dataset_options(command: F) -> F:
     """Add the options of the word ``dataset`` and its two arguments."""
     decorators = (
         click.option(
-            *("-d", "--subdatasets", "--obj", "subdatasets"),
+            "-d",
+            "--subdatasets",
+            "--obj",
+            "subdatasets",
             multiple=True,
             callback=distinct,
             help="Category; repeat for several. Default: all in DATA_PATH.",

@@ -15,7 +15,8 @@ from anomaly_lib.commands.options import Integers, Seed, Words, device_option, d
 @click.argument("results_path", type=click.Path(path_type=Path))
 @click.argument("data_path", type=click.Path(path_type=Path))
 @click.option(
-    *("-d", "--subdatasets"),
+    "-d",
+    "--subdatasets",
     multiple=True,
     callback=distinct,
     help="Category; repeat for several. Default: all.",
@@ -24,7 +25,9 @@ from anomaly_lib.commands.options import Integers, Seed, Words, device_option, d
     "--fold", "folds", type=Integers(), multiple=True, help="As 0,1 or repeated. Default: all five."
 )
 @click.option(
-    *("-a", "--arch", "archs"),
+    "-a",
+    "--arch",
+    "archs",
     multiple=True,
     help="Architecture; repeat for several. Those of the table narrow it, others take their place.",
 )

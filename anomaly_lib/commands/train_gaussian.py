@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 @click.option("-a", "--arch", help="timm model, or resnet18 ... efficientnet-b7 as the authors call them.")
 @click.option("--weights", help="File with the backbone's weights, or random.")
 @click.option(
-    *("--extract_blocks", "levels"),
+    "--extract_blocks",
+    "levels",
     type=Integers(),
     multiple=True,
     help="Levels, as 0,1,2 or repeated; 0 is the stem. Default: all.",

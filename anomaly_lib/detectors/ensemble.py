@@ -36,8 +36,8 @@ class Ensemble(Detector):
     Attributes
     ----------
     units_
-        What each member's scores are divided by: its `threshold_`, or its `typical_distance` where it has
-        none.
+        What each member's scores are divided by: its `threshold_`, or its memory bank's typical distance
+        where it has none.
 
     Raises
     ------
@@ -127,7 +127,7 @@ class Ensemble(Detector):
         units = []
         for member in self.members:
             unknown = math.isnan(member.threshold_)
-            units.append(member.typical_distance() if unknown else member.threshold_)
+            units.append(member.memory_bank_.typical_distance() if unknown else member.threshold_)
             if not _SMALLEST_UNIT < units[-1] < math.inf:
                 raise DataError(
                     f"the member on {member.backbone} has no unit for its scores, since its normal patches "

@@ -168,8 +168,15 @@ def test_options_without_effect_are_accepted_and_warned_of_once(words: Words, tm
     assert result.exit_code == 0
     official = "has no effect; it is accepted because the official scripts accept it"
     for name in (
-        *("preprocessing", "aggregation", "patchscore", "patchoverlap", "patchsize_aggregate"),
-        *("faiss_on_gpu", "faiss_num_workers", "num_workers", "augment"),
+        "preprocessing",
+        "aggregation",
+        "patchscore",
+        "patchoverlap",
+        "patchsize_aggregate",
+        "faiss_on_gpu",
+        "faiss_num_workers",
+        "num_workers",
+        "augment",
     ):
         assert result.stderr.count(f"--{name} {official}") == 1
     assert f"--faiss_on_gpu {official}; --device says where\n" in result.stderr

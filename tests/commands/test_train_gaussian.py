@@ -57,7 +57,12 @@ def test_each_level_has_a_column(trained: Path) -> None:
 def test_sigma_rates_are_a_file_of_their_own(trained: Path) -> None:
     table = pd.read_csv(trained / "sigma.csv")
     assert list(table.columns) == [
-        *("Row Names", "level", "sigma", "threshold", "true_positive_rate", "false_positive_rate"),
+        "Row Names",
+        "level",
+        "sigma",
+        "threshold",
+        "true_positive_rate",
+        "false_positive_rate",
     ]
     assert len(table) == 2 * 3 * 8
     predictions = load_predictions(trained / "predictions" / "mvtec_disc.npz")

@@ -74,7 +74,7 @@ def test_one_training_image_gives_typical_distances_as_units(
 ) -> None:
     with pytest.warns(UserWarning, match="at least two normal images"):
         model = Ensemble([member("layer2"), member("layer3", coreset=8)]).fit(normal_images[:1])
-    assert model.units_ == tuple(one.typical_distance() for one in model.members)
+    assert model.units_ == tuple(one.memory_bank_.typical_distance() for one in model.members)
     assert math.isnan(model.threshold_)
     model.save(tmp_path / "model")
     loaded = load_detector(tmp_path / "model", device="cpu")

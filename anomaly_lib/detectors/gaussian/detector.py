@@ -147,13 +147,12 @@ class Gaussian(FrozenDetector):
         self.levels = tuple(sorted(set(levels))) or tuple(range(len(level_layers(backbone))))
         self.weights = lasting_weights(weights)
         self.distance, self.reduction, self.variance_threshold = distance, reduction, variance_threshold
-        self.fold = fold
+        self.fold, self.seed = fold, seed
         self.position_means, self.level_maps = position_means, level_maps
         self.map_levels = tuple(sorted(set(map_levels)))
         self.augment, self.augment_passes = tuple(augment), augment_passes
         self.false_alarm_rate = false_alarm_rate
         self.transform = transform or default_transform(backbone)
-        self.seed = seed
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self._check_parameters()

@@ -20,7 +20,6 @@ from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Tex
 from anomaly_lib.detectors.patchcore.calibration import CalibrationImages, leave_one_out_scores
 from anomaly_lib.detectors.patchcore.memory_bank import (
     BUFFER,
-    PROJECTION,
     Keep,
     KeepNumber,
     KeepShare,
@@ -219,17 +218,6 @@ class PatchCore(FrozenDetector):
         self.memory_bank_ = bank
         self._index = NeighborIndex(bank.rows, bank.image_of)
 
-    def typical_distance(self) -> float:
-        """Return the median distance of the memory bank's rows to their nearest neighbour in it.
-
-        A unit for scores where there is no threshold. Of a large bank some 2,000 rows are asked.
-        """
-        rows = self.memory_bank_.rows
-        sample = torch.arange(0, len(rows), max(1, len(rows) // 2000), device=rows.device)
-        index = NeighborIndex(rows, torch.arange(len(rows), device=rows.device), queries=len(sample))
-        distances, _ = index.search(rows[sample], groups=sample)
-        return float(distances.median())
-
     # Saving and loading
 
     def parameters(self) -> dict[str, Any]:
@@ -238,15 +226,8 @@ class PatchCore(FrozenDetector):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the memory bank, and what updating it takes."""
-        bank = self.memory_bank_
-        return {"memory_bank": bank.rows, "image_of": bank.image_of, "projection": bank.projection}
+        return self.memory_bank_.tensors()
 
     def restore_tensors(self, tensors: SavedTensors) -> None:
-        """Take over a memory bank; of format 1 it has the rows alone."""
-        rows = tensors.take("memory_bank", None, self.target_embed_dimension).to(self.device)
-        if "projection" not in tensors.names():
-            self.take(MemoryBank.of_rows(rows, torch.Generator().manual_seed(self.seed)))
-            return
-        projection = tensors.take("projection", rows.shape[1], PROJECTION).to(self.device)
-        image_of = tensors.take("image_of", len(rows), dtype=torch.int64).to(self.device)
-        self.take(MemoryBank(rows, image_of, projection, rows @ projection))
+        """Take over a memory bank."""
+        self.take(MemoryBank.restored(tensors, self.target_embed_dimension, self.seed, self.device))

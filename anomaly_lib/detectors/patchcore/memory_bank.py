@@ -7,7 +7,9 @@ from typing import Protocol, Self
 
 import torch
 
+from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.kernels.coreset import random_projection
+from anomaly_lib.kernels.neighbors import NeighborIndex
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,31 @@ class MemoryBank:
         projection = random_projection(rows.shape[1], PROJECTION, generator).to(rows.device)
         image_of = torch.full((len(rows),), -1, device=rows.device)
         return cls(rows, image_of, projection, rows @ projection)
+
+    @classmethod
+    def restored(cls, tensors: SavedTensors, columns: int, seed: int, device: torch.device) -> Self:
+        """Return the bank that `tensors` returned; of format 1 there are the rows alone."""
+        rows = tensors.take("memory_bank", None, columns).to(device)
+        if "projection" not in tensors.names():
+            return cls.of_rows(rows, torch.Generator().manual_seed(seed))
+        projection = tensors.take("projection", columns, PROJECTION).to(device)
+        image_of = tensors.take("image_of", len(rows), dtype=torch.int64).to(device)
+        return cls(rows, image_of, projection, rows @ projection)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what is saved of the bank, by name; the projected rows can be had again."""
+        return {"memory_bank": self.rows, "image_of": self.image_of, "projection": self.projection}
+
+    def typical_distance(self) -> float:
+        """Return the median distance of the rows to their nearest neighbour among the others.
+
+        A unit for scores where there is no threshold. Of a large bank some 2,000 rows are asked.
+        """
+        numbers = torch.arange(len(self.rows), device=self.rows.device)
+        sample = numbers[:: max(1, len(self.rows) // 2000)]
+        index = NeighborIndex(self.rows, numbers, queries=len(sample))
+        distances, _ = index.search(self.rows[sample], groups=sample)
+        return float(distances.median())
 
     def chosen(self, index: torch.Tensor) -> "MemoryBank":
         """Return the bank of the rows `index` (k,) alone."""

@@ -243,7 +243,7 @@ def test_every_patch_size_gives_maps_of_the_same_size(
 def test_a_typical_distance_is_the_median_one_in_the_bank(make: Make, normal_images: torch.Tensor) -> None:
     model = make(coreset=50).fit(normal_images)
     table = distances(model.memory_bank_.rows, model.memory_bank_.rows).fill_diagonal_(math.inf)
-    assert model.typical_distance() == pytest.approx(float(table.amin(dim=1).median()), rel=1e-4)
+    assert model.memory_bank_.typical_distance() == pytest.approx(float(table.amin(dim=1).median()), rel=1e-4)
 
 
 # --- Many images: the bank is thinned out in portions, and the threshold is from some of the images ---
