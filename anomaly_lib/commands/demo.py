@@ -6,6 +6,7 @@ import os
 import re
 import time
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from anomaly_lib import folders
 from anomaly_lib.commands.common import UserError
 from anomaly_lib.files import new_file
+from anomaly_lib.signals import stoppable
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -123,10 +125,15 @@ def run_notebook(document: "NotebookNode", folder: Path, quick: bool) -> str | N
 
 async def _execute(client: "NotebookClient", progress: "_Progress", environment: dict[str, str]) -> None:
     clock = asyncio.create_task(progress.tick())
-    try:
-        await client.async_execute(env=environment, cleanup_kc=True)
-    finally:
-        clock.cancel()
+    with TemporaryFile() as words:  # what the kernel itself says: shown when it died, not when it was stopped
+        try:
+            await stoppable(client.async_execute(env=environment, cleanup_kc=True, stderr=words))
+        except RuntimeError:
+            words.seek(0)
+            click.echo(words.read(), nl=False, err=True)
+            raise
+        finally:
+            clock.cancel()
 
 
 class _Progress:
