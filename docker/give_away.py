@@ -67,7 +67,7 @@ def main(uid: str, gid: str, *folders: str) -> None:
         with suppress(OSError), opened(top) as handle:
             linked = list(give_away(handle, (int(uid), int(gid)), mount_of(handle)))
         if linked:
-            name = f"./{linked[0].relative_to(Path(top).parent)}"
+            name = f"./{os.path.relpath(linked[0], Path(top).parent)}"
             more = f" and {len(linked) - 1} more" if len(linked) > 1 else ""
             print(
                 f"{name!r}{more}: stays root's for its second hard link, replace it by a copy.",
