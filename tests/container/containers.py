@@ -51,6 +51,11 @@ class Workshop:
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
+    def config(self, *profiles: str, **environment: str) -> dict:
+        """Return the compose file as Compose understands it."""
+        options = [word for profile in profiles for word in ("--profile", profile)]
+        return json.loads(self.compose(*options, "config", "--format", "json", **environment).stdout)
+
     def up(self, **environment: str) -> str:
         """Start JupyterLab and return the address that it printed."""
         self.compose("up", "--detach", "--wait", "--wait-timeout", "120", **environment)

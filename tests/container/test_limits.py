@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 from containers import Workshop, soon
-from test_image import config
 
 PROCESSES = 150
 MEMORY = 600  # MB
@@ -47,7 +46,7 @@ def url(workshop: Workshop) -> Iterator[str]:
 
 
 def test_every_service_has_limits_that_a_laptop_survives(workshop):
-    for service in config(workshop, "gpu", "demo", "test")["services"].values():
+    for service in workshop.config("gpu", "demo", "test")["services"].values():
         assert int(service["mem_limit"]) == int(service["memswap_limit"]) == 8 * 2**30
         assert 500 <= int(service["pids_limit"]) <= 5000
         assert service["ulimits"].keys() == {"core"}
