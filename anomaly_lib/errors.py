@@ -67,3 +67,7 @@ class ModelFileError(AnomalyError):
 
 class ParameterError(AnomalyError, ValueError):
     """A hyper-parameter or an option has a value that makes no sense."""
+
+
+class LockedError(AnomalyError):
+    """Another process has what only one may have at a time."""
