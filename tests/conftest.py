@@ -17,7 +17,7 @@ WriteCategory = Callable[..., Path]
 
 # What takes long by its nature: `pytest -m "not slow"` leaves it out. Single tests are marked where they are.
 SLOW_FOLDERS = {"browser", "container"}
-SLOW_FIXTURES = {"all_cores", "executed", "shared_data"}  # executed: a notebook
+SLOW_FIXTURES = {"all_cores", "demo", "executed", "generated", "shared_data"}  # executed: a notebook
 
 
 @pytest.hookimpl(tryfirst=True)

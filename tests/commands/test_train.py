@@ -428,6 +428,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_without_traceback_and_without_half_files(words: Words, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words(tmp_path, "--save_patchcore_model")],
