@@ -6,12 +6,13 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 
 @contextmanager
-def opened(file: Path, most: int | None = None) -> Iterator[BinaryIO]:
+def opened(file: Path, most: int | None = None) -> Iterator[BufferedReader]:
     """Open a regular file of at most so many bytes for reading; a pipe or a device is not waited for.
 
     Raises

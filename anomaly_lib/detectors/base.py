@@ -37,6 +37,7 @@ from anomaly_lib.detectors.parameters import (
 from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.evaluation.thresholds import conformal_threshold
+from anomaly_lib.networks.devices import pick_device
 from anomaly_lib.progress import Progress, silent, track
 
 if TYPE_CHECKING:
@@ -300,6 +301,7 @@ class Detector(ABC):
 
         `weights` is a file that takes the place of the one that the model names.
         """
+        pick_device(device)  # what is wrong with it is none of the model's damage
         description, tensors = read_model(Path(folder), cls.saved)
         with damage_named(folder):
             if description["method"] != cls.method:
@@ -307,10 +309,13 @@ class Detector(ABC):
             saved = dict.fromkeys(name for name in parameter_names(cls) if name not in cls.unsaved)
             if odd := sorted(set(saved) ^ set(description["parameters"])):
                 raise ValueError(f"its parameter {odd[0]}")
-            parameters: dict[str, Any] = {**description["parameters"], "device": device}
-            if weights is not None:
-                parameters["weights"] = weights
-            detector = cls(**parameters, transform=Transform(**description["transform"]))
+            parameters: dict[str, Any] = {
+                **description["parameters"],
+                **({} if weights is None else {"weights": weights}),
+                "transform": Transform(**description["transform"]),
+                "device": device,
+            }
+            detector = cls(**parameters)
         detector.restore(tensors, description, Path(folder))
         detector.restore_calibration(tensors, description)
         tensors.require_empty()
@@ -318,8 +323,10 @@ class Detector(ABC):
 
     def restore_calibration(self, tensors: SavedTensors, description: Mapping[str, Any]) -> None:
         """Take over `calibration_`, which format 1 did not have, and `threshold_`."""
-        known = description["format"] > 1 or "calibration" in tensors.names()
-        scores = tensors.take("calibration", None) if known else torch.empty(0)
+        # Nor is there a file of tensors where they are all the members'.
+        absent = not self.tensors() or description["format"] == 1
+        absent &= "calibration" not in tensors.names()
+        scores = torch.empty(0) if absent else tensors.take("calibration", None)
         if (scores < self.lowest_score).any():
             raise ModelFileError("the model's calibration has negative scores: train it again")
         self.calibration_ = scores.numpy()

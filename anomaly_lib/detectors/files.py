@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from anomaly_lib.detectors.parameters import Constraint, Whole
 from anomaly_lib.detectors.tensor_file import read_tensors
-from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.errors import ModelFileError
 from anomaly_lib.files import replace_folder, written_in_full
 from anomaly_lib.reading import opened, parse_json, read_within
 
@@ -28,6 +28,10 @@ _PACKAGES = ("anomaly_lib", "torch", "timm")
 _DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
 # More text than any description has, and more nesting than any needs.
 _LONGEST, _DEEPEST = 2**20, 20
+
+# What reading, parsing and checking raise.
+_DAMAGE: tuple[type[Exception], ...] = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+_DAMAGE += (OSError, RecursionError, MemoryError)
 
 NOTHING: Mapping[str, Constraint] = {}
 
@@ -70,7 +74,7 @@ class SavedTensors:
         return dict(self._tensors)
 
     def require_empty(self) -> None:
-        """Raise `ModelFileError` where a tensor has not been taken out: the model's parameters need no such."""
+        """Raise `ModelFileError` where a tensor has not been taken out, which the parameters do not need."""
         if self._tensors:
             raise ModelFileError(
                 f"the model has a tensor {min(self._tensors)}, which its parameters need not: train it again"
@@ -155,8 +159,8 @@ def read_description(folder: Path, constraints: Mapping[str, Constraint] = NOTHI
         Whole(1).require("format", description.get("format"))
         if description["format"] > FORMAT:
             raise ModelFileError(
-                f"the model in {folder} has format {description['format']}; this library reads up to {FORMAT}: "
-                "update anomaly_lib"
+                f"the model in {folder} has format {description['format']}; this library reads up to "
+                f"{FORMAT}: update anomaly_lib"
             )
         if description.pop("checksum", checksum := _checksum(description)) != checksum:
             raise ValueError(f"{_DESCRIPTION} is not what was saved")
@@ -172,11 +176,9 @@ def damage_named(folder: Path) -> Iterator[None]:
     """Raise `ModelFileError` where what was read from `folder` is not what a model needs."""
     try:
         yield
-    except (ParameterError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
-    except (OSError, RecursionError, MemoryError) as error:
+    except _DAMAGE as error:
         reason = str(error) or type(error).__name__
-        raise ModelFileError(f"the model in {folder} cannot be read ({reason}): train it again") from error
+        raise ModelFileError(f"the model in {folder} is damaged ({reason}): train it again") from error
 
 
 def _checksum(description: Mapping[str, Any]) -> str:

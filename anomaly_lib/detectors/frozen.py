@@ -125,7 +125,7 @@ class FrozenDetector(Detector):
         self.restore_tensors(tensors)
 
     def maps_of_nothing(self) -> list[torch.Tensor]:
-        """Return the feature maps (1, channels, h, w) of a black image, no larger than the network asks for."""
+        """Return the feature maps (1, channels, h, w) of a black image, of the network's size at most."""
         side = min(self.transform.size, native_size(self.backbone))
         return self.network(torch.zeros(1, 3, side, side))
 

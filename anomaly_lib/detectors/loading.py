@@ -23,6 +23,7 @@ from anomaly_lib.detectors.patch_svdd.checkpoints import CHECKPOINT
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.patchcore.memory_bank import MemoryBank
 from anomaly_lib.errors import AnomalyError, ModelFileError
+from anomaly_lib.networks.devices import pick_device
 
 _DETECTORS: dict[str, type[Detector]] = {
     detector.method: detector for detector in (PatchCore, Gaussian, PatchSVDD, Ensemble)
@@ -49,8 +50,11 @@ def load_detector(folder: Path | str, *, device: str = "auto", weights: str | No
     """
     folder = Path(folder)
     if holds_official_patchcore(folder):
-        members = [_from_official(member, device, weights) for member in read_official_patchcore(folder)]
-        return members[0] if len(members) == 1 else Ensemble.of_fitted(members)
+        pick_device(device)  # what is wrong with it is none of the model's damage
+        official = read_official_patchcore(folder)
+        with _without_a_traceback(folder):
+            members = [_from_official(member, device, weights) for member in official]
+            return members[0] if len(members) == 1 else Ensemble.of_fitted(members)
     kind = _kind(folder, read_description(folder))
     with _without_a_traceback(folder):
         return kind.load(folder, device=device, weights=weights)
@@ -122,4 +126,5 @@ def _from_official(member: OfficialPatchCore, device: str, weights: str | None) 
         precision="fp32",
     )
     rows = torch.from_numpy(member.memory_bank).to(model.device)
+    model.require_patches()
     return model.of_bank(MemoryBank.of_rows(rows, torch.Generator().manual_seed(model.seed)))

@@ -6,7 +6,8 @@ every tensor; their bytes follow, without gaps.
 
 import math
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple
+from io import BufferedReader
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,7 +35,7 @@ class Place(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_tensors(stream: BinaryIO, size: int) -> dict[str, torch.Tensor]:
+def read_tensors(stream: BufferedReader, size: int) -> dict[str, torch.Tensor]:
     """Return the tensors by name of an open safetensors file of `size` bytes.
 
     Raises
@@ -45,7 +46,7 @@ def read_tensors(stream: BinaryIO, size: int) -> dict[str, torch.Tensor]:
     return {place.name: _read(stream, place) for place in _places(stream, size)}
 
 
-def _places(stream: BinaryIO, size: int) -> list[Place]:
+def _places(stream: BufferedReader, size: int) -> list[Place]:
     """Return the places of the tensors in their order; the stream is behind the header then."""
     length = int.from_bytes(stream.read(8), "little")
     if size < 8 or not 0 < length <= min(LONGEST_HEADER, size - 8):
@@ -73,8 +74,9 @@ def _place(name: str, entry: Mapping[str, Any]) -> Place:
     return Place(begin, end, name, dtype, shape)
 
 
-def _read(stream: BinaryIO, place: Place) -> torch.Tensor:
+def _read(stream: BufferedReader, place: Place) -> torch.Tensor:
     tensor = torch.empty(place.shape, dtype=place.dtype)
-    if tensor.numel() and stream.readinto(memoryview(tensor.view(-1).view(torch.uint8).numpy())) != tensor.nbytes:  # type: ignore[attr-defined]
+    memory: Any = tensor.view(-1).view(torch.uint8).numpy()
+    if stream.readinto(memory) != tensor.nbytes:
         raise ValueError(f"its tensor {place.name} is not whole")
     return tensor
