@@ -402,17 +402,15 @@ def _checked(batch: torch.Tensor) -> torch.Tensor:
 def calibrated_threshold(scores: np.ndarray, false_alarm_rate: float, takes: str = "two") -> float:
     """Return `threshold_` for calibration scores (n,), all finite.
 
-    Without any it is nan and a warning says so, and how many images a detector `takes` to have some. So it is
-    where all are 0: a threshold just above would call the next image anomalous for its noise.
+    Without any it is nan and a warning says so, and how many images a detector `takes` to have some.
     """
-    if scores.any():
-        return conformal_threshold(scores, false_alarm_rate)
-    if len(scores):
+    if len(scores) and not scores.any():
         warnings.warn(
-            "no threshold: the normal images are all the same, so that their scores are 0; give images of "
-            "different good parts",
+            "the normal images are all the same, so that any other one will be called anomalous: give images "
+            "of different good parts",
             stacklevel=4,
         )
-        return math.nan
+    if len(scores):
+        return conformal_threshold(scores, false_alarm_rate)
     warnings.warn(f"no threshold: it takes at least {takes} normal images to learn one", stacklevel=4)
     return math.nan

@@ -24,7 +24,7 @@ CHECKPOINT = "patch_svdd_checkpoint"
 
 _SAVED: Mapping[str, Constraint] = {
     "method": Text(),
-    "epoch": Whole(1),
+    "epoch": Whole(0),
     "options": Names(),
     "images": Text(),
 }
