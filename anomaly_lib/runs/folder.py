@@ -156,7 +156,7 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     try:
         content = io.BytesIO(read_within(file, _LONGEST))
         table = pd.read_csv(content, index_col="Row Names", encoding="utf-8", dtype={"Row Names": str})
-    except (ValueError, OSError, KeyError, IndexError, OverflowError, MemoryError) as error:
+    except Exception as error:  # a damaged table can make pandas raise almost anything
         raise DataError(f"{file} is no table of results ({error}): run it again") from None
     if reason := _unfit(table):
         raise DataError(f"{file} is no table of results ({reason}): run it again")

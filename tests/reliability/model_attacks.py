@@ -1,10 +1,10 @@
 """Attack the reading of models with damaged and hostile files, in a process of its own: NUMBER and FOLDER.
 
-Prints one JSON object a line: before an attack its name, and at the end what was found. The outcome of each is
-"sentence" (an `AnomalyError` of one line that can be printed), "same" (what was read gives what the whole file
-gives) or "other" (something finite; only where a number was changed that nothing tells from a whole one, and the
-checksums with it). No program is started, no module imported, nothing opened for writing or outside of the
-folder, and memory and time are bounded.
+Prints one JSON object a line: before an attack its name, and at the end what was found. The outcome of each
+is "sentence" (an `AnomalyError` of one line that can be printed), "same" (what was read gives what the whole
+file gives) or "other" (something finite; only where a number was changed that nothing tells from a whole one,
+and the checksums with it). No program is started, no address asked, no module imported, nothing opened for
+writing or outside of the folder, and memory and time are bounded.
 """
 
 import json
@@ -25,6 +25,7 @@ from model_mutations import BYTES, KINDS, Mutation, strangers
 from model_seeds import Seed, seeds
 
 from anomaly_lib.errors import AnomalyError
+from anomaly_lib.networks import weights
 
 MEMORY = 3 << 30  # bytes above what the process has when it begins
 SECONDS = 30
@@ -92,7 +93,9 @@ class Watch:
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
-        if self.on and (event.startswith(PROGRAMS) or event in ("exec", "import") or self._opens(event, arguments)):
+        if self.on and (
+            event.startswith(PROGRAMS) or event in ("exec", "import") or self._opens(event, arguments)
+        ):
             self.seen.append(f"{event} {arguments[0]!r}"[:200])
 
     def _opens(self, event: str, arguments: tuple[object, ...]) -> bool:
@@ -106,8 +109,14 @@ def too_long(number: int, frame: object) -> None:
     raise TimeoutError(f"it takes more than {SECONDS} s")
 
 
+def no_hub() -> None:
+    """Stand in for a look at the hub: a file may name a backbone whose weights are there, and only there."""
+    raise OSError("this machine is offline")
+
+
 def main() -> None:
     """Run the attacks."""
+    weights._check_hub_answers = no_hub
     number, folder = int(sys.argv[1]), Path(sys.argv[2]).resolve()
     warnings.simplefilter("ignore")
     tempfile.tempdir = str(folder)

@@ -22,8 +22,34 @@ for _ in range(25):
     DEEP = [DEEP]
 WILD: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 10**9, 2**63, 10**400, -(10**30), 0.5, 1.5, -0.5, 1e-320, 1e308),
-    *("", "0.5", "2", "x" * 70_000, "../../other", "\u0000", "\ud800", "a\nb", "hf-hub:a/b", "mahalanobis", "random"),
-    *([], {}, [1], [None], ["a"], {"a": 1}, [[1, 2]], [1] * 70_000, DEEP, "layer1", [2, 3], [64, 64], [16, 4]),
+    *(
+        "",
+        "0.5",
+        "2",
+        "x" * 70_000,
+        "../../other",
+        "\u0000",
+        "\ud800",
+        "a\nb",
+        "hf-hub:a/b",
+        "mahalanobis",
+        "random",
+    ),
+    *(
+        [],
+        {},
+        [1],
+        [None],
+        ["a"],
+        {"a": 1},
+        [[1, 2]],
+        [1] * 70_000,
+        DEEP,
+        "layer1",
+        [2, 3],
+        [64, 64],
+        [16, 4],
+    ),
 )
 LITERALS = ("NaN", "Infinity", "-Infinity", "1e400", "-1e999", "0x10", "01", "1_0")
 
@@ -39,7 +65,8 @@ class Mutation:
 
 
 def pick(rng: np.random.Generator, choices: Any) -> Any:
-    return list(choices)[int(rng.integers(len(list(choices))))]
+    choices = list(choices)
+    return choices[int(rng.integers(len(choices)))]
 
 
 def files(folder: Path) -> list[Path]:
@@ -75,7 +102,9 @@ def in_the_head(data: bytes, rng: np.random.Generator) -> bytes:
     return damaged(data[:300], rng) + data[300:]
 
 
-def to_some_file(change: Callable[[bytes, np.random.Generator], bytes]) -> Callable[[Path, np.random.Generator], None]:
+def to_some_file(
+    change: Callable[[bytes, np.random.Generator], bytes],
+) -> Callable[[Path, np.random.Generator], None]:
     def apply(folder: Path, rng: np.random.Generator) -> None:
         file = pick(rng, files(folder))
         file.write_bytes(change(file.read_bytes(), rng))
@@ -126,7 +155,9 @@ def in_the_description(folder: Path, rng: np.random.Generator) -> None:
     elif how == 2 and isinstance(container, dict):
         container[pick(rng, ("odd", "device", "members", "__class__", ""))] = pick(rng, WILD)
     elif how == 3 and isinstance(container[key], int | float) and not isinstance(container[key], bool):
-        container[key] = pick(rng, (container[key] + 1, -container[key], container[key] * 1000, float(container[key])))
+        container[key] = pick(
+            rng, (container[key] + 1, -container[key], container[key] * 1000, float(container[key]))
+        )
     else:
         container[key] = pick(rng, WILD)
     sealed(file.parent, document)
@@ -157,13 +188,17 @@ def _numbers(tensors: Tensors, name: str, rng: np.random.Generator) -> None:
     value = pick(rng, (1e38, -1e38, 0.0, 1e-38, -1.0, 2.0**62))
     if tensors[name].dtype == torch.uint8:
         value = abs(value) % 255
-    tensors[name] = torch.full_like(tensors[name], int(value) if tensors[name].dtype == torch.int64 and abs(value) < 2**63 else 1 if tensors[name].dtype == torch.int64 else value)  # noqa: E501
+    if tensors[name].dtype == torch.int64:
+        value = int(max(-(2.0**62), min(value, 2.0**62)))
+    tensors[name] = torch.full_like(tensors[name], value)
 
 
 def _not_finite(tensors: Tensors, name: str, rng: np.random.Generator) -> None:
     if tensors[name].is_floating_point() and tensors[name].numel():
         tensors[name] = tensors[name].clone()
-        tensors[name].view(-1)[int(rng.integers(tensors[name].numel()))] = pick(rng, (torch.nan, torch.inf, -torch.inf))
+        tensors[name].view(-1)[int(rng.integers(tensors[name].numel()))] = pick(
+            rng, (torch.nan, torch.inf, -torch.inf)
+        )
 
 
 def _shape(tensors: Tensors, name: str, rng: np.random.Generator) -> None:
@@ -174,7 +209,15 @@ def _shape(tensors: Tensors, name: str, rng: np.random.Generator) -> None:
 
 
 def _dtype(tensors: Tensors, name: str, rng: np.random.Generator) -> None:
-    types = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8)
+    types = (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.uint8,
+    )
     tensors[name] = tensors[name].to(pick(rng, (*types, torch.bool, torch.float8_e4m3fn)))
 
 
@@ -186,7 +229,9 @@ def _added(tensors: Tensors, name: str, rng: np.random.Generator) -> None:
     tensors[pick(rng, (f"{name}_", "odd", "calibration2", "a.b.c"))] = tensors[name].clone()
 
 
-def of_a_tensor(change: Callable[[Tensors, str, np.random.Generator], None]) -> Callable[[Path, np.random.Generator], None]:  # noqa: E501
+def of_a_tensor(
+    change: Callable[[Tensors, str, np.random.Generator], None],
+) -> Callable[[Path, np.random.Generator], None]:
     def apply(folder: Path, rng: np.random.Generator) -> None:
         file = pick(rng, sorted(folder.rglob("model.safetensors")))
         tensors = load_file(file)
@@ -232,7 +277,13 @@ def prediction_array(folder: Path, rng: np.random.Generator) -> None:
         *(array.astype(bool).astype("V1") if array.dtype.kind != "U" else array, np.zeros((0,), np.float32)),
     ]
     if array.dtype.kind == "f":
-        changes += [array * np.nan, array + np.inf, array.astype("f2"), array.astype(complex), array.astype(">f4")]
+        changes += [
+            array * np.nan,
+            array + np.inf,
+            array.astype("f2"),
+            array.astype(complex),
+            array.astype(">f4"),
+        ]
     if array.dtype.kind == "b":
         changes += [array.view(np.uint8), (array.view(np.uint8) + 2).view(bool), array.astype(float)]
     arrays[name] = pick(rng, changes)
@@ -245,7 +296,9 @@ def result_cell(folder: Path, rng: np.random.Generator) -> None:
     file = folder / "results.csv"
     cells = [line.split(",") for line in file.read_text().splitlines()]
     row, column = int(rng.integers(len(cells))), int(rng.integers(3))
-    cells[row][column] = pick(rng, ("", "nan", "inf", "-inf", "1e400", "x", "True", "1,2", '"', "\x00", "Mean", "0x1"))
+    cells[row][column] = pick(
+        rng, ("", "nan", "inf", "-inf", "1e400", "x", "True", "1,2", '"', "\x00", "Mean", "0x1")
+    )
     file.write_text("\n".join(map(",".join, cells)))
 
 
@@ -330,6 +383,17 @@ def member_elsewhere(folder: Path) -> None:
     (folder / "member_1").symlink_to("../elsewhere")
 
 
+HYPER_PARAMETERS: dict[str, Any] = {
+    "target_embed_dimension": 8,
+    "pretrain_embed_dimension": 10**9,
+    "patchsize": 10**6,
+    "num_nn": 31,
+    "layers": [],
+    "coreset": 10**400,
+    "weights": ["a"],
+}
+
+
 def of_models() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     for name in ("model.json", "model.safetensors"):
         for what, make in no_files(name):
@@ -340,8 +404,16 @@ def of_models() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     yield "model", "deep", json_text(lambda text: b'{"a":' * 100_000)
     yield "model", "huge length", lambda folder: header(lambda _: None)(folder) or (  # type: ignore[func-returns-value]
         folder / "model.safetensors").write_bytes(b"\xff" * 7 + b"\x7f" + b"{}")  # fmt: skip
-    yield "model", "overlap", header(lambda doc: doc["image_of"].update(data_offsets=doc["projection"]["data_offsets"]))
-    yield "model", "out of the file", entry("memory_bank", data_offsets=[0, 2**40], shape=[2**38 // 1024, 1024])
+    yield (
+        "model",
+        "overlap",
+        header(lambda doc: doc["image_of"].update(data_offsets=doc["projection"]["data_offsets"])),
+    )
+    yield (
+        "model",
+        "out of the file",
+        entry("memory_bank", data_offsets=[0, 2**40], shape=[2**38 // 1024, 1024]),
+    )
     yield "model", "negative offsets", entry("memory_bank", data_offsets=[-8, 0])
     yield "model", "huge shape", entry("memory_bank", shape=[2**62, 2**62])
     yield "model", "negative shape", entry("memory_bank", shape=[-1, -30720])
@@ -350,7 +422,11 @@ def of_models() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
         yield "model", f"type {dtype!r}", entry("memory_bank", dtype=dtype)
     yield "model", "further entry", entry("memory_bank", odd=1)
     yield "model", "no dictionary", header(lambda _: b"[1]")
-    yield "model", "tensor twice", header(lambda doc: json.dumps(doc).replace("{", '{"calibration": {}, ', 1).encode())
+    yield (
+        "model",
+        "tensor twice",
+        header(lambda doc: json.dumps(doc).replace("{", '{"calibration": {}, ', 1).encode()),
+    )
     yield "model", "bytes behind", header(lambda _: None, tail=b"more")
     yield "model", "10 GB of nothing", sparse
     for value in ("0.5", True, 1e400, [], {}, 10**400):
@@ -362,9 +438,12 @@ def of_models() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
         yield "model", f"backbone {wrong}", description(backbone=lambda old, wrong=wrong: old | wrong)
     yield "model", "no backbone", description(backbone=lambda old: {})
     yield "model", "another method", description(method=lambda old: "gaussian")
-    for name, value in {"target_embed_dimension": 8, "pretrain_embed_dimension": 10**9, "patchsize": 10**6,
-                        "num_nn": 31, "layers": [], "coreset": 10**400, "weights": ["a"]}.items():  # fmt: skip
-        yield "model", f"{name} {str(value)[:9]}", description(parameters=lambda old, n=name, v=value: old | {n: v})
+    for name, value in HYPER_PARAMETERS.items():
+        yield (
+            "model",
+            f"{name} {str(value)[:9]}",
+            description(parameters=lambda old, n=name, v=value: old | {n: v}),
+        )
 
 
 def of_ensembles() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
@@ -380,7 +459,10 @@ def of_ensembles() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
 
 
 PICKLES = {
-    "doubling tuples": b"\x80\x02}" + b"(X\x01\x00\x00\x00a)" + b"".join(b"q\x01h\x01h\x01\x86" for _ in range(40)) + b"u.",
+    "doubling tuples": b"\x80\x02}"
+    + b"(X\x01\x00\x00\x00a)"
+    + b"".join(b"q\x01h\x01h\x01\x86" for _ in range(40))
+    + b"u.",
     "doubling key": b"\x80\x02}N" + b"".join(b"q\x01h\x01\x86" for _ in range(60)) + b"K\x01s.",
     "doubling lists": b"\x80\x02" + b"".join(b"]q\x01(h\x01h\x01e" for _ in range(40)) + b".",
     "huge LONG4": b"\x80\x02\x8b\xff\xff\xff\x7f.",
@@ -416,15 +498,27 @@ def zipped(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -
 def stored_tensor(numel: int, shape: bytes = b"K\x01\x85") -> bytes:
     """Return an encoder in the older form, of one tensor that says it has so many numbers."""
     number = b"\x8a\x08" + struct.pack("<q", numel)
-    storage = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu" + number + b"NtQ"
+    storage = (
+        b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
+        + number
+        + b"NtQ"
+    )
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n" + storage + b"K\x00" + shape + b"K\x00\x85\x89)tR"
     head = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}."
     return head + b"\x80\x02}X\x01\x00\x00\x00a" + tensor + b"s.\x80\x02]X\x01\x00\x00\x000a."
 
 
+OTHERS = (
+    ("official", "patchcore_params.pkl"),
+    ("official", "nnscorer_search_index.faiss"),
+    ("encoder", "enchier.pkl"),
+    ("predictions", "p.npz"),
+    ("results", "results.csv"),
+)
+
+
 def of_others() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
-    for kind, name in (("official", "patchcore_params.pkl"), ("official", "nnscorer_search_index.faiss"),
-                       ("encoder", "enchier.pkl"), ("predictions", "p.npz"), ("results", "results.csv")):  # fmt: skip
+    for kind, name in OTHERS:
         for what, make in no_files(name):
             yield kind, f"{what} for {name}", make
     for name, content in PICKLES.items():
@@ -433,20 +527,38 @@ def of_others() -> Iterator[tuple[str, str, Callable[[Path], None]]]:
         inside = zipped({"archive/data.pkl": content, "archive/version": b"3\n"})
         yield "encoder zip", f"{name} in a zip", written("enchier.pkl", inside)
     yield "official", "long parameters", written("patchcore_params.pkl", pickle.dumps({"a": "b" * 2**21}))
-    bomb = zipped({"archive/data.pkl": b"\x80\x02}.", "archive/data/0": bytes(2**27), "archive/version": b"3\n"})
+    bomb = zipped(
+        {"archive/data.pkl": b"\x80\x02}.", "archive/data/0": bytes(2**27), "archive/version": b"3\n"}
+    )
     yield "encoder zip", "zip bomb", written("enchier.pkl", bomb)
     yield "encoder", "long encoder", written("enchier.pkl", bytes(2**25))
     for numel in (2**40, 2**62, -1, 2**25):
         yield "encoder", f"tensor of {numel}", written("enchier.pkl", stored_tensor(numel))
-    for called in (b"cbuiltins\nbytearray\n", b"ctorch\nTensor\n", b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n"):
+    for called in (
+        b"cbuiltins\nbytearray\n",
+        b"ctorch\nTensor\n",
+        b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n",
+    ):
         huge = b"\x80\x02" + called + b"\x8a\x08" + struct.pack("<q", 2**40) + b"\x85R."
-        yield "encoder zip", f"{called!r}", written("enchier.pkl", zipped({"archive/data.pkl": huge, "archive/version": b"3"}))
+        yield (
+            "encoder zip",
+            f"{called!r}",
+            written("enchier.pkl", zipped({"archive/data.pkl": huge, "archive/version": b"3"})),
+        )
     claim = io.BytesIO()
     np.lib.format.write_array_header_1_0(claim, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)})
     names = ("imagewise_pred", "imagewise_gt", "fnames", "pixelwise_pred", "pixelwise_gt", "pixelwise_known",
              "threshold", "optimal_threshold")  # fmt: skip
-    yield "predictions", "claimed shape", written("p.npz", zipped({f"{name}.npy": claim.getvalue() for name in names}, 0))
-    yield "predictions", "packed zeros", written("p.npz", zipped({f"{name}.npy": bytes(2**27) for name in names[:1]}))
+    yield (
+        "predictions",
+        "claimed shape",
+        written("p.npz", zipped({f"{name}.npy": claim.getvalue() for name in names}, 0)),
+    )
+    yield (
+        "predictions",
+        "packed zeros",
+        written("p.npz", zipped({f"{name}.npy": bytes(2**27) for name in names[:1]})),
+    )
     objects = packed({name: np.array([print], dtype=object) for name in names})
     yield "predictions", "objects", written("p.npz", objects)
     yield "results", "no table", written("results.csv", b"\x00" * 1000)

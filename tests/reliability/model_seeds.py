@@ -98,7 +98,12 @@ def predicted(folder: Path) -> list[np.ndarray]:
     """Read predictions."""
     predictions = load_predictions(folder / "p.npz")
     return [
-        *(predictions.imagewise_pred, predictions.imagewise_gt, predictions.fnames, predictions.pixelwise_pred),
+        *(
+            predictions.imagewise_pred,
+            predictions.imagewise_gt,
+            predictions.fnames,
+            predictions.pixelwise_pred,
+        ),
         *(predictions.masks, predictions.pixelwise_known, np.array(list(predictions.parts))),
         np.array(predictions.threshold if predictions.threshold == predictions.threshold else -1),
     ]
@@ -107,7 +112,7 @@ def predicted(folder: Path) -> list[np.ndarray]:
 def tabled(folder: Path) -> list[np.ndarray]:
     """Read a table of results."""
     table = load_results(folder)
-    return [table.to_numpy().astype(float), table.index.to_numpy(str), table.columns.to_numpy(str)]
+    return [table.fillna(-1).to_numpy().astype(float), table.index.to_numpy(str), table.columns.to_numpy(str)]
 
 
 def seeds(root: Path) -> list[Seed]:
@@ -123,17 +128,31 @@ def seeds(root: Path) -> list[Seed]:
 
 def models(root: Path) -> list[Seed]:
     """Return models of the four methods, in both formats."""
-    tiny: dict[str, Any] = {"backbone": "test_resnet", "weights": root / "tiny.pth", "transform": SMALL, **CPU}
+    tiny: dict[str, Any] = {
+        "backbone": "test_resnet",
+        "weights": root / "tiny.pth",
+        "transform": SMALL,
+        **CPU,
+    }
     made = {
         "patch_core": PatchCore(coreset=30, **tiny),
-        "patch_core reweighted": PatchCore(coreset=30, num_nn=2, reweight=3, official_batch_norm=True, **tiny),
+        "patch_core reweighted": PatchCore(
+            coreset=30, num_nn=2, reweight=3, official_batch_norm=True, **tiny
+        ),
         "gaussian": Gaussian(fold=None, **tiny),
         "gaussian pca": Gaussian(
-            levels=(2, 3), distance="sed", reduction="pca", variance_threshold=0.9, position_means=False, **tiny
+            levels=(2, 3),
+            distance="sed",
+            reduction="pca",
+            variance_threshold=0.9,
+            position_means=False,
+            **tiny,
         ),
         "gaussian ocsvm": Gaussian(distance="ocsvm", **tiny),
         "patch_svdd": PatchSVDD(D=4, epochs=0, S=(64, 32), transform=SMALL, **CPU),
-        "ensemble": Ensemble([PatchCore(layers=[layer], coreset=20, **tiny) for layer in ("layer2", "layer3")]),
+        "ensemble": Ensemble(
+            [PatchCore(layers=[layer], coreset=20, **tiny) for layer in ("layer2", "layer3")]
+        ),
     }
     found = []
     for name, detector in made.items():
@@ -150,7 +169,11 @@ def models(root: Path) -> list[Seed]:
 def as_format_1(folder: Path) -> None:
     """Take away what models of format 1 did not have."""
     tensors = load_file(folder / "model.safetensors")
-    kept = {name: tensor for name, tensor in tensors.items() if name not in ("calibration", "image_of", "projection")}
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name not in ("calibration", "image_of", "projection")
+    }
     save_file(kept, folder / "model.safetensors")
     document = json.loads((folder / "model.json").read_text())
     del document["sha256"], document["checksum"]
