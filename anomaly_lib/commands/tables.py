@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from anomaly_lib.commands.console import errors_as_sentences, messages_on_stderr, progress_bars
+from anomaly_lib.commands.console import progress_bars, say
 from anomaly_lib.commands.grammar import StrictCommand
 from anomaly_lib.commands.options import Integers, Seed, Words, device_option, distinct, flat, refuse
 
@@ -74,9 +74,9 @@ def main(ctx: click.Context, /, number: str, results_path: Path, **options: Any)
         augmentations=flat(options.pop("augmentations")),
         **options,
     )
-    with errors_as_sentences(), messages_on_stderr(), progress_bars() as progress:
+    with progress_bars() as progress:
         result = run_table(int(number), results_path, choice, progress)
     click.echo(formatted(result.numbers).to_string())
     if result.skipped:
-        click.echo(f"Without weights, left out: {', '.join(result.skipped)}")
-    click.echo(f"Results: {results_path / f'table{number}.csv'}")
+        say(f"Without weights, left out: {', '.join(result.skipped)}")
+    say(f"Results: {results_path / f'table{number}.csv'}")

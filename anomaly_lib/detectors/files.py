@@ -31,7 +31,7 @@ _LONGEST, _DEEPEST = 2**20, 20
 
 # What reading, parsing and checking raise.
 _DAMAGE: tuple[type[Exception], ...] = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
-_DAMAGE += (OSError, RecursionError, MemoryError)
+_DAMAGE += (OSError, RecursionError)
 
 NOTHING: Mapping[str, Constraint] = {}
 

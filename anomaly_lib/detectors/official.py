@@ -119,6 +119,8 @@ def _read_parameters(file: Path) -> dict[str, Any]:
         content = read_within(file, _LONGEST)
         require_plain_pickle(content)
         parameters = _PlainUnpickler(io.BytesIO(content)).load()
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ModelFileError(f"refused to read {file}: {error}") from None
     if not isinstance(parameters, dict):
@@ -154,7 +156,7 @@ def _read_index(file: Path) -> np.ndarray:
                 raise ValueError("it is no whole flat index of L2 distances")
             stream.seek(_INDEX_HEADER.itemsize)
             bank = np.fromfile(stream, np.dtype("<f4"), rows * columns).reshape(rows, columns)
-    except (OSError, ValueError, IndexError, OverflowError, MemoryError) as error:
+    except (OSError, ValueError, IndexError, OverflowError) as error:
         raise ModelFileError(f"cannot read the faiss index {file}: {error}") from None
     if not rows:
         raise ModelFileError(f"the faiss index {file} is empty: the model was never fitted")

@@ -123,6 +123,8 @@ def load_predictions(file: Path | str) -> Predictions:
             values[name] = _number(name, values[name])
         predictions = Predictions(**values, parts=_parts(arrays))
         reason = _inconsistency(predictions)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged archive can raise almost anything
         raise DataError(f"{file} is not a predictions file of this library: {error!r}") from None
     if reason:

@@ -4,13 +4,16 @@ import asyncio
 import copy
 import os
 import re
+import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from anomaly_lib import folders
 from anomaly_lib.errors import AnomalyError
 from anomaly_lib.files import new_file
 from anomaly_lib.progress import Progress, silent
+from anomaly_lib.signals import stoppable
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -119,10 +122,15 @@ def _environment(quick: bool) -> dict[str, str]:
 
 async def _execute(client: "NotebookClient", place: "_Place", environment: dict[str, str]) -> None:
     clock = asyncio.create_task(place.tick())
-    try:
-        await client.async_execute(env=environment, cleanup_kc=True)
-    finally:
-        clock.cancel()
+    with TemporaryFile() as words:  # what the kernel itself says: shown when it died, not when it was stopped
+        try:
+            await stoppable(client.async_execute(env=environment, cleanup_kc=True, stderr=words))
+        except RuntimeError:
+            words.seek(0)
+            sys.stderr.write(words.read().decode(errors="backslashreplace"))
+            raise
+        finally:
+            clock.cancel()
 
 
 class _Place:

@@ -439,7 +439,7 @@ def test_ctrl_c_ends_it_without_traceback_and_without_half_files(words: Words, t
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
-    assert process.returncode == 1, "".join(said) + rest
+    assert process.returncode == 130, "".join(said) + rest
     assert "Traceback" not in rest
     assert "Aborted!" in rest
     files = sorted(str(path.relative_to(tmp_path / "project" / "group")) for path in tmp_path.rglob("*")

@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from anomaly_lib.detectors.files import new_model_folder, read_model, write_mode
 from anomaly_lib.detectors.parameters import Constraint, Names, Text, Whole
 from anomaly_lib.detectors.patch_svdd.training import Training
 from anomaly_lib.errors import ModelFileError, ParameterError
-from anomaly_lib.files import sweep_unfinished
+from anomaly_lib.files import locked, sweep_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,6 @@ class Checkpoints:
 
     def save(self, training: Training) -> None:
         """Write where `training` is now and remove older checkpoints."""
-        sweep_unfinished(self._folder)
-        older = self._complete()
         with new_model_folder(self._folder / f"epoch_{training.epoch:05d}") as unfinished:
             description = {
                 "method": CHECKPOINT,
@@ -60,8 +59,29 @@ class Checkpoints:
                 "images": self._fingerprint,
             }
             write_model(unfinished, description, training.state())
-        for folder in older:
-            shutil.rmtree(folder)
+        self._remove_older()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings out of the folder, and begin by removing what killed ones have left in it.
+
+        Raises
+        ------
+        LockedError
+            When there is another training.
+        """
+        with locked(self._folder, wait=False):
+            sweep_unfinished(self._folder)
+            if self._complete():
+                self._remove_older()
+            yield
+
+    def _remove_older(self) -> None:
+        """Remove all but the newest complete checkpoint, and what a kill has left of others."""
+        newest = self._complete()[-1]
+        for folder in self._folder.glob("epoch_*"):
+            if folder < newest:
+                shutil.rmtree(folder)
 
     def resume(self, training: Training, epochs: int) -> None:
         """Bring a new `training`, of so many `epochs`, to the newest checkpoint, when there is one.

@@ -52,6 +52,8 @@ def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
     try:
         content = _bounded(read_within(file, _LONGEST))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged pickle can raise almost anything
         said = [*str(error).splitlines(), type(error).__name__][0]
         raise ModelFileError(f"refused to read {file}: {said}") from None
