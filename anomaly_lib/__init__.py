@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly_lib.commands.arguments import ALL_CATEGORIES, commandline_args, get_evaluate_args, get_train_args
 from anomaly_lib.folders import data_folder, sample_folder, work_folder
+from anomaly_lib.networks.threads import limit_spinning
 
 if TYPE_CHECKING:
     from anomaly_lib.datasets import ImageFiles, find_categories, read_category
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from anomaly_lib.evaluation.predictions import Predictions, load_predictions
     from anomaly_lib.networks.backbone import Backbone
     from anomaly_lib.runs import load_results
+
+limit_spinning()  # read when torch is loaded: threads that spin while they wait starve each other
 
 _WHERE = {
     "Backbone": "networks.backbone",
