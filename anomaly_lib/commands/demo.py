@@ -108,10 +108,8 @@ def run_notebook(document: "NotebookNode", folder: Path, quick: bool) -> str | N
         on_cell_executed=progress.end,
     )
     settings = {"ANOMALY_QUICK": str(int(quick)), "ANOMALY_WORK": str(folders.work_folder())}
-    # Where other programs use the same cores, threads that spin while they wait take three times as long.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **settings}
     try:
-        asyncio.run(_execute(client, progress, environment))
+        asyncio.run(_execute(client, progress, {**os.environ, **settings}))
     except CellExecutionError as error:
         return f"{progress.place} failed: {error.ename}: {error.evalue}"
     except DeadKernelError:
