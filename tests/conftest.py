@@ -11,6 +11,9 @@ import timm
 import torch
 from PIL import Image
 
+from anomaly_lib.networks.threads import considerate
+from anomaly_lib.progress import silent
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 WriteCategory = Callable[..., Path]
@@ -48,9 +51,10 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def all_cores() -> Iterator[None]:
-    """Compute on all cores during a test with real images."""
+    """Compute on all cores during a test, which other programs may want too."""
     torch.set_num_threads(os.cpu_count() or 1)
-    yield
+    with considerate(silent):
+        yield
     torch.set_num_threads(1)
 
 

@@ -38,6 +38,7 @@ from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.networks.devices import pick_device
+from anomaly_lib.networks.threads import considerate
 from anomaly_lib.progress import Progress, silent, track
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ class Detector(ABC):
         if len(images) == 0:
             raise DataError(f"no images to fit on: {type(self).__name__} needs images of good parts")
         self._forget()  # what fails half-way leaves no mixture of two fits
-        scores = self.learn(images, progress, watch)
+        with considerate(progress) as progress:
+            scores = self.learn(images, progress, watch)
         for name, tensor in self.tensors().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DataError(
@@ -214,7 +216,7 @@ class Detector(ABC):
         """
         self._require_fitted()
         scores = []
-        with torch.inference_mode():
+        with torch.inference_mode(), considerate(progress) as progress:
             for batch in track(checked_batches(images), "score", len(images), progress):
                 scores.append(self.score_batch(batch))
                 self._require_finite(scores[-1])
