@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for work in an event loop: it is cancelled, cleans up, and the program ends."""
+"""Ctrl-C, SIGTERM and SIGHUP for work in an event loop: it is cancelled, cleans up, and the program ends."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
     KeyboardInterrupt
         SIGINT arrived, and `work` has ended after it was cancelled.
     SystemExit
-        The same of SIGTERM, with the status that a shell gives: 143.
+        The same of SIGTERM and SIGHUP, with the status that a shell gives: 143 and 129.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work)
@@ -33,8 +33,10 @@ async def stoppable(work: Coroutine[Any, Any, Result]) -> Result:
 
     await asyncio.sleep(0)
     with suppress(RuntimeError):  # not the main thread: signals are somebody else's
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop, number)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, stop, number)
     try:
         return await task
     except BaseException:  # cancelled, or failed while it cleaned up

@@ -37,11 +37,12 @@ def test_ctrl_c_is_raised_after_the_work_has_cleaned_up_however_often_it_comes(t
     assert cleaned_up == ["yes"]
 
 
-def test_sigterm_ends_the_program_with_its_status_after_the_work_has_cleaned_up() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_program_with_its_status_after_the_work_has_cleaned_up(number: int) -> None:
     cleaned_up: list[str] = []
     with pytest.raises(SystemExit) as ended:
-        asyncio.run(stoppable(interrupted(cleaned_up, signal.SIGTERM)))
-    assert ended.value.code == 143
+        asyncio.run(stoppable(interrupted(cleaned_up, number)))
+    assert ended.value.code == 128 + number
     assert cleaned_up == ["yes"]
 
 

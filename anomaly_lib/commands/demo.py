@@ -28,6 +28,7 @@ def main(quick: bool, notebook: Path | None, output: Path | None) -> None:
     from anomaly_lib.views.notebook_page import (
         find_workshop,
         read_notebook,
+        require_writable,
         run_notebook,
         shown_scores,
         write_page,
@@ -37,6 +38,7 @@ def main(quick: bool, notebook: Path | None, output: Path | None) -> None:
         notebook = (notebook or find_workshop()).absolute()
         output = (output or work_folder() / "demo" / f"{notebook.stem}.html").absolute()
         document = read_notebook(notebook)
+        require_writable(output)
         say(f"{notebook.name}: {'quick' if quick else 'full'} setting, results in {work_folder()}")
         failure = run_notebook(document, notebook.parent, quick, progress)
         write_page(document, output)

@@ -43,6 +43,10 @@ def flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
     return [item for items in lists for item in items]
 
 
+BATCH = click.IntRange(1, 4096)
+"""Images at a time: more than these fit into no memory at the size that networks see."""
+
+
 class Seed(click.ParamType[int]):
     """A seed that PyTorch and NumPy both take, and every format of file holds."""
 
@@ -129,9 +133,7 @@ def dataset_options(command: F) -> F:
             type=click.IntRange(1),
             help="Side of the square cut from it, in pixels; of gaussian and patch_svdd, of the whole image.",
         ),
-        click.option(
-            "--batch_size", type=click.IntRange(1), default=8, show_default=True, help="Images at a time."
-        ),
+        click.option("--batch_size", type=BATCH, default=8, show_default=True, help="Images at a time."),
         click.option(
             "--contamination",
             type=click.FloatRange(0, 1, max_open=True),

@@ -7,7 +7,7 @@ import click
 
 from anomaly_lib.commands.console import progress_bars, say
 from anomaly_lib.commands.grammar import StrictCommand
-from anomaly_lib.commands.options import Integers, Seed, Words, device_option, distinct, flat, refuse
+from anomaly_lib.commands.options import BATCH, Integers, Seed, Words, device_option, distinct, flat, refuse
 
 
 @click.command("tables", cls=StrictCommand)
@@ -41,13 +41,13 @@ from anomaly_lib.commands.options import Integers, Seed, Words, device_option, d
 )
 @click.option(
     "--augment_passes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 100_000),
     default=100,
     show_default=True,
     help="Times that each image is changed.",
 )
 @click.option("--imagesize", type=click.IntRange(1), help="Side of the square input. Default: the network's.")
-@click.option("--batch_size", type=click.IntRange(1), default=16, show_default=True, help="Images at a time.")
+@click.option("--batch_size", type=BATCH, default=16, show_default=True, help="Images at a time.")
 @click.option("--seed", type=Seed(), default=0, show_default=True, help="For the augmentation.")
 @device_option
 @click.pass_context

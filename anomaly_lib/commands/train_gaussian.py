@@ -9,6 +9,7 @@ import click
 
 from anomaly_lib.commands.grammar import MakeMethod, Method, StrictCommand
 from anomaly_lib.commands.options import (
+    BATCH,
     Integers,
     Words,
     false_alarm_rate_option,
@@ -66,7 +67,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Times that each image is changed.",
 )
-@click.option("--batch_size", type=click.IntRange(1), help="Images at a time. Default: the word dataset's.")
+@click.option("--batch_size", type=BATCH, help="Images at a time. Default: the word dataset's.")
 @click.option(
     "--map_levels",
     type=Integers(),

@@ -68,9 +68,13 @@ def read_notebook(file: Path) -> "NotebookNode":
     """
     import nbformat
 
+    wrong = (ValueError, TypeError, LookupError, AttributeError, RecursionError, nbformat.ValidationError)
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise ValueError
         document: NotebookNode = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        nbformat.validate(document)
+    except wrong as error:
         raise AnomalyError(f"{file} is not a notebook: give a file that JupyterLab opens") from error
     return document
 
@@ -174,6 +178,13 @@ def _headings(document: "NotebookNode") -> list[str]:
         current = found[1] if found else current
         headings.append(current)
     return headings
+
+
+def require_writable(output: Path) -> None:
+    """Raise an `OSError` where the page could not be written, before the notebook takes its time."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=output.parent):
+        pass
 
 
 def write_page(document: "NotebookNode", output: Path) -> None:

@@ -118,7 +118,7 @@ class Gaussian(FrozenDetector):
         "map_levels": Each(Whole(0)),
         "level_maps": FLAG,
         "augment": Each(Choice(AUGMENTATIONS)),
-        "augment_passes": Whole(1),
+        "augment_passes": Whole(1, 100_000),
     }
     calibration_takes: ClassVar[str] = "three"
     models_: list[LevelModel]

@@ -93,14 +93,14 @@ class PatchCore(FrozenDetector):
     constraints: ClassVar[Mapping[str, Constraint]] = {
         **FROZEN_CONSTRAINTS,
         "layers": Each(Text()),
-        "pretrain_embed_dimension": Whole(1),
-        "target_embed_dimension": Whole(1),
-        "patchsize": Whole(1),
+        "pretrain_embed_dimension": Whole(1, 65_536),
+        "target_embed_dimension": Whole(1, 65_536),
+        "patchsize": Whole(1, 33),
         "sampler": Choice.of(Sampler),
         "coreset": CoresetSize(),
-        "buffer": Whole(1),
-        "num_nn": Whole(1),
-        "reweight": Whole(0),
+        "buffer": Whole(1, 10**9),
+        "num_nn": Whole(1, 10_000),
+        "reweight": Whole(0, 10_000),
         "official_batch_norm": FLAG,
     }
     memory_bank_: MemoryBank
