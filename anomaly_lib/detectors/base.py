@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -35,9 +34,9 @@ from anomaly_lib.detectors.parameters import (
     require_all,
 )
 from anomaly_lib.detectors.sources import Images, checked_batches
+from anomaly_lib.detectors.threshold import calibrated_threshold
 from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.networks.devices import pick_device
 from anomaly_lib.progress import Progress, silent, track
 
@@ -347,20 +346,3 @@ class Detector(ABC):
         """Return the scores of no images."""
         maps = np.zeros((0, self.transform.size, self.transform.size), np.float32)
         return Scores(np.zeros(0, np.float32), maps if self.localises else None)
-
-
-def calibrated_threshold(scores: np.ndarray, false_alarm_rate: float, takes: str = "two") -> float:
-    """Return `threshold_` for calibration scores (n,), all finite.
-
-    Without any it is nan and a warning says so, and how many images a detector `takes` to have some.
-    """
-    if len(scores) and not scores.any():
-        warnings.warn(
-            "the normal images are all the same, so that any other one will be called anomalous: give images "
-            "of different good parts",
-            stacklevel=4,
-        )
-    if len(scores):
-        return conformal_threshold(scores, false_alarm_rate)
-    warnings.warn(f"no threshold: it takes at least {takes} normal images to learn one", stacklevel=4)
-    return math.nan
