@@ -2,9 +2,8 @@
 
 import copy
 import math
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
@@ -34,44 +33,16 @@ from anomaly_lib.detectors.parameters import (
     parameter_names,
     require_all,
 )
+from anomaly_lib.detectors.sources import Images, checked_batches
+from anomaly_lib.detectors.threshold import calibrated_threshold
 from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.networks.devices import pick_device
 from anomaly_lib.networks.threads import considerate
 from anomaly_lib.progress import Progress, silent, track
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-# Pixels are in [0, 1]; what augmentation or sharpening adds is let through, 8-bit values are not.
-_LOWEST, _HIGHEST = -1, 2
-
-
-class Images(Protocol):
-    """A source of images that can be iterated over more than once.
-
-    Iterating yields batches (n, 3, h, w), float in [0, 1]; ``len()`` is the number of images.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[torch.Tensor]: ...
-
-
-class TensorImages:
-    """Images (n, 3, h, w) in memory as a source of batches."""
-
-    def __init__(self, images: torch.Tensor, batch_size: int = 8) -> None:
-        self._images = images
-        self._batch_size = batch_size
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter(self._images.split(self._batch_size) if len(self._images) else ())
 
 
 class Watch(Protocol):
@@ -377,42 +348,3 @@ class Detector(ABC):
         """Return the scores of no images."""
         maps = np.zeros((0, self.transform.size, self.transform.size), np.float32)
         return Scores(np.zeros(0, np.float32), maps if self.localises else None)
-
-
-def checked_batches(images: Images | torch.Tensor) -> Iterator[torch.Tensor]:
-    """Return the images' batches, each checked when it comes."""
-    return map(_checked, TensorImages(images) if isinstance(images, torch.Tensor) else images)
-
-
-def _checked(batch: torch.Tensor) -> torch.Tensor:
-    if batch.ndim != 4 or batch.shape[1] != 3:
-        raise DataError(f"images come in batches of shape (n, 3, height, width), not {tuple(batch.shape)}")
-    if not batch.is_floating_point():
-        raise DataError(f"images are floats in [0, 1], not {batch.dtype}: divide 8-bit images by 255")
-    if not torch.isfinite(batch).all():
-        raise DataError("an image has pixels that are NaN or infinite: images are floats in [0, 1]")
-    if batch.numel():
-        low, high = (float(extreme) for extreme in batch.aminmax())
-        if low < _LOWEST or high > _HIGHEST:
-            raise DataError(
-                f"images have pixels from {low:.4g} to {high:.4g}: images are floats in [0, 1]; divide 8-bit "
-                "images by 255, and leave their normalisation to the detector"
-            )
-    return batch.float()
-
-
-def calibrated_threshold(scores: np.ndarray, false_alarm_rate: float, takes: str = "two") -> float:
-    """Return `threshold_` for calibration scores (n,), all finite.
-
-    Without any it is nan and a warning says so, and how many images a detector `takes` to have some.
-    """
-    if len(scores) and not scores.any():
-        warnings.warn(
-            "the normal images are all the same, so that any other one will be called anomalous: give images "
-            "of different good parts",
-            stacklevel=4,
-        )
-    if len(scores):
-        return conformal_threshold(scores, false_alarm_rate)
-    warnings.warn(f"no threshold: it takes at least {takes} normal images to learn one", stacklevel=4)
-    return math.nan

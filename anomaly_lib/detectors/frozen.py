@@ -9,9 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Images, checked_batches
+from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Optional, Record, Text
+from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.kernels.augment import Change
 from anomaly_lib.networks.backbone import Backbone
 from anomaly_lib.networks.devices import Precision

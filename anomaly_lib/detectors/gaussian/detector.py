@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Images, Watch
+from anomaly_lib.detectors.base import Watch
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.gaussian.level_models import (
@@ -40,6 +40,7 @@ from anomaly_lib.detectors.gaussian.level_statistics import (
 from anomaly_lib.detectors.gaussian.levels import localising_levels, require_levels
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
+from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
