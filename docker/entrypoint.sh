@@ -1,9 +1,10 @@
 #!/bin/bash
 # The container's first process. As root it finds out whose ./work is, gives root's files in the mounts to that
-# user, becomes that user and gives up every capability; then it checks the mounts and starts the command.
+# user, becomes that user and gives up every capability. Then, below tini, it checks the mounts and starts the
+# command.
 set -euo pipefail
 
-# The first process has no signal's default: without these it would not hear `docker stop` before tini runs.
+# The first process has no default for a signal: without these, none would be heard before tini runs.
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -56,9 +57,11 @@ if [[ $(id -u) == 0 ]] && grep --quiet '^CapBnd:.*[1-9a-f]' /proc/self/status; t
     user=$(owner)
     python3 -I -S "$(dirname "$0")/give_away.py" "${user%:*}" "${user#*:}" "${mounts[@]}"
     exec setpriv --reuid "${user%:*}" --regid "${user#*:}" --clear-groups \
-        --bounding-set=-all --inh-caps=-all -- "$0" "$@"
+        --bounding-set=-all --inh-caps=-all -- tini -- "$0" "$@"
+elif (($$ == 1)); then
+    exec tini -- "$0" "$@"
 fi
 
 check_mounts
 mkdir -p -m 700 "$HOME"
-exec tini -- "$@"
+exec "$@"

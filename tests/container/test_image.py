@@ -107,6 +107,6 @@ def test_demo_runs_without_a_network(workshop):
 
 
 def test_tests_run_in_their_own_target(workshop):
-    command = ("pytest", "-q", "-p", "no:cacheprovider", "tests/test_thresholds.py")
+    command = ("pytest", "-q", "-p", "no:cacheprovider", "tests/evaluation/test_thresholds.py")
     done = workshop.compose("run", "--build", "--rm", "--no-TTY", "test", *command)
     assert " passed" in done.stdout
