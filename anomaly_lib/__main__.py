@@ -1,16 +1,36 @@
 """``python -m anomaly_lib``, the same as the console command ``anomaly``."""
 
-import click
-
-from anomaly_lib.commands.data import main as data
-from anomaly_lib.commands.demo import main as demo
-from anomaly_lib.commands.evaluate import main as evaluate
-from anomaly_lib.commands.grammar import StrictGroup
-from anomaly_lib.commands.tables import main as tables
-from anomaly_lib.commands.train import main as train
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
-@click.group(cls=StrictGroup)
+@contextmanager
+def _ended_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process as the system does, without a traceback: nothing is begun yet."""
+    before = signal.getsignal(signal.SIGINT)
+    with suppress(ValueError):  # not the main thread
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, before)
+
+
+with _ended_at_once():
+    import click
+
+    from anomaly_lib.commands.data import main as data
+    from anomaly_lib.commands.demo import main as demo
+    from anomaly_lib.commands.evaluate import main as evaluate
+    from anomaly_lib.commands.process import Program
+    from anomaly_lib.commands.tables import main as tables
+    from anomaly_lib.commands.train import main as train
+
+
+@click.group(cls=Program)
 @click.version_option(package_name="anomaly_lib", prog_name="anomaly")
 def main() -> None:
     """Industrial visual anomaly detection."""

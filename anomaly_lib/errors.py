@@ -1,13 +1,50 @@
 """The errors that are the user's to mend: one sentence that names what is wrong and the remedy."""
 
+import errno
 import unicodedata
+from collections.abc import Iterator
 
 _CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's control characters, surrogates, line and paragraph separators
+
+
+# A sentence may quote whatever a file says.
+_LONGEST = 2000
 
 
 def one_line(text: str) -> str:
     r"""Return `text` as one line that can be printed: a line break in a file's name is written ``\n``."""
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in _CONTROL else c for c in text)
+
+
+# What PyTorch, FAISS and the system say besides MemoryError.
+_OUT_OF_MEMORY = (
+    "bad_alloc",
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+    "failed to map segment",
+    "can't start new thread",
+    "ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether `error`, or one that it was made of, says that the memory did not suffice."""
+    return any(_says_so(one) for one in _chain(error))
+
+
+def _says_so(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    foreign = isinstance(error, RuntimeError | ImportError | OSError)  # PyTorch's are RuntimeErrors
+    return foreign and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield the error, the one that it was raised for, and so on; Python breaks circles itself."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class AnomalyError(Exception):
@@ -17,6 +54,8 @@ class AnomalyError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
+        if len(sentence) > _LONGEST:
+            sentence = f"{sentence[: _LONGEST // 2]} ... {sentence[-_LONGEST // 2 :]}"
         super().__init__(one_line(sentence))
 
 

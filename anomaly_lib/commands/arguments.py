@@ -7,7 +7,7 @@
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,21 +76,29 @@ def get_train_args(
     if method == "patch_core":
         image_size = image_size or 224
         resize = resize or round(image_size * 8 / 7)
+    patch_core = {
+        "-b": backbone,
+        "-le": layers,
+        "--pretrain_embed_dimension": 1024,
+        "--target_embed_dimension": target_embed_dimension,
+        "--anomaly_scorer_num_nn": anomaly_scorer_num_nn,
+        "--patchsize": patchsize,
+    }
+    sampler = ["sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"]
     detectors = {
-        "patch_core": [
-            *("patch_core", "-b", backbone, *_each("-le", map(str, layers))),
-            *("--pretrain_embed_dimension", "1024", "--target_embed_dimension", str(target_embed_dimension)),
-            *("--anomaly_scorer_num_nn", str(anomaly_scorer_num_nn), "--patchsize", str(patchsize)),
-            *(*options, "sampler", "-p", str(sampler_percentage), "approx_greedy_coreset"),
-        ],
-        "gaussian": ["gaussian", "-a", backbone, *_each("--extract_blocks", map(str, layers)), *options],
+        "patch_core": ["patch_core", *_options(patch_core), *options, *sampler],
+        "gaussian": ["gaussian", *_options({"-a": backbone, "--extract_blocks": layers}), *options],
         "patch_svdd": ["patch_svdd", *options],
     }
     if method not in detectors:
         raise ValueError(f"unknown method {method!r}: use one of {', '.join(detectors)}")
+    folders = {"--log_group": exp_name, "--log_project": dst_folders[1]}
     return [
-        *("command", "--seed", "0", "--save_patchcore_model"),
-        *("--log_group", exp_name, "--log_project", dst_folders[1], str(dst_folders[0])),
+        "command",
+        *_options({"--seed": 0}),
+        "--save_patchcore_model",
+        *_options(folders),
+        str(dst_folders[0]),
         *detectors[method],
         *_dataset_args(categories, resize, image_size, data_path, contamination),
     ]
@@ -119,8 +127,11 @@ def get_evaluate_args(
         Root of the data set; by default `data_folder()`.
     """
     return [
-        *("command", "--seed", "0", str(results_dst_folder)),
-        *("model_loader", *_each("-p", map(str, model_paths))),
+        "command",
+        *_options({"--seed": 0}),
+        str(results_dst_folder),
+        "model_loader",
+        *_options({"-p": model_paths}),
         *_dataset_args(categories, resize, image_size, data_path),
     ]
 
@@ -134,12 +145,21 @@ def _dataset_args(
 ) -> list[str]:
     if isinstance(categories, str):
         raise TypeError(f"categories is the string {categories!r}: give a tuple, ({categories!r},)")
-    resize_args = () if resize is None else ("--resize", str(resize))
-    size_args = () if image_size is None else ("--imagesize", str(image_size))
-    contamination_args = ("--contamination", str(contamination)) if contamination else ()
-    path = str(data_path or data_folder())
-    return ["dataset", *resize_args, *size_args, *contamination_args, *_each("-d", categories), "mvtec", path]
+    options = {
+        "--resize": resize,
+        "--imagesize": image_size,
+        "--contamination": contamination or None,
+        "-d": categories,
+    }
+    return ["dataset", *_options(options), "mvtec", str(data_path or data_folder())]
 
 
-def _each(option: str, values: Sequence[str] | Iterator[str]) -> list[str]:
-    return [word for value in values for word in (option, value)]
+def _options(values: Mapping[str, object]) -> list[str]:
+    """Return the words of options by name: one with a list is repeated, one without a value is left out."""
+    words = []
+    for name, value in values.items():
+        if value is None:
+            continue
+        for item in [value] if isinstance(value, str) or not isinstance(value, Sequence) else value:
+            words += [name, str(item)]
+    return words

@@ -1,4 +1,4 @@
-"""What commands say: errors as sentences, messages and progress on stderr, results on stdout."""
+"""What commands say: messages and progress on stderr, results on stdout."""
 
 import logging
 import sys
@@ -12,41 +12,26 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm.auto import tqdm
 
-from anomaly_lib.errors import AnomalyError
+from anomaly_lib.commands.failures import note_stage
+from anomaly_lib.errors import one_line
 from anomaly_lib.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class UserError(click.ClickException):
-    """An error of the user's, printed as one sentence."""
-
-    exit_code = 2
-
-
-@contextmanager
-def errors_as_sentences() -> Iterator[None]:
-    """Turn the library's errors into one printed sentence and exit status 2."""
-    try:
-        yield
-    except AnomalyError as error:
-        raise UserError(str(error)) from error
-    except OSError as error:  # a full disk, a folder that cannot be written, a file in the place of a folder
-        raise UserError(f"{error.strerror or error}: {error.filename or 'no file named'}") from error
-
-
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Print the library's warnings and notices, each as one line, while a command runs."""
+    """Print the library's warnings and notices, each as one line and a warning once, while a command runs."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_OneLine())
+    handler.addFilter(_Once())
     logger = logging.getLogger("anomaly_lib")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     with warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)  # each sentence once a command
+        warnings.simplefilter("always", UserWarning)  # of two commands in one process both say it
         warnings.showwarning = lambda message, *where, **more: logger.warning("%s", message)
         try:
             yield
@@ -55,13 +40,38 @@ def messages_on_stderr() -> Iterator[None]:
             logger.setLevel(level)
 
 
+class _OneLine(logging.Formatter):
+    """Message alone, on one line whatever names are in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message."""
+        return one_line(record.getMessage())
+
+
+class _Once(logging.Filter):
+    """No warning a second time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the message is a notice, or was not there yet."""
+        message = record.getMessage()
+        new = record.levelno < logging.WARNING or message not in self._said
+        self._said.add(message)
+        return new
+
+
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
     """Yield a progress callback that shows a bar for each stage, on a terminal or in a notebook only."""
     bar: tqdm[Any] | None = None
+    current = ""
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal bar
+        nonlocal bar, current
+        current = stage
         if bar is None or bar.desc != f"{stage}: ":
             close()
             bar = tqdm(total=total, desc=stage, leave=False, disable=not _somebody_watches())
@@ -78,13 +88,17 @@ def progress_bars() -> Iterator[Progress]:
 
     try:
         yield show
+    except Exception as error:
+        note_stage(error, current)
+        raise
     finally:
         close()
 
 
 def _somebody_watches() -> bool:
     """Return whether progress bars would be seen: a log is flooded by them."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    # Within a kernel: ipykernel itself is imported by whoever starts one.
+    return (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel.kernelapp" in sys.modules
 
 
 @contextmanager
@@ -106,11 +120,20 @@ def headings_and_bar(unit: str) -> Iterator[Progress]:
             bar.n, bar.total = done, total
             bar.refresh()
 
-        yield show
+        try:
+            yield show
+        except Exception as error:
+            note_stage(error, heading)
+            raise
 
 
 def print_results(table: "pd.DataFrame", folder: Path) -> None:
     """Print the first columns of a run's results and where everything is."""
     shown = table[["instance_auroc", "full_pixel_auroc", "anomaly_pixel_auroc", "aupro"]]
     click.echo(shown.to_string(float_format=lambda value: f"{value:.4f}", na_rep=""))
-    click.echo(f"Results: {folder}")
+    say(f"Results: {folder}")
+
+
+def say(sentence: str) -> None:
+    """Print a sentence on one line, whatever names are in it."""
+    click.echo(one_line(sentence))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from anomaly_lib.commands.console import errors_as_sentences, progress_bars
+from anomaly_lib.commands.console import progress_bars, say
 from anomaly_lib.commands.grammar import StrictGroup
 from anomaly_lib.commands.options import Seed
 from anomaly_lib.folders import sample_folder
@@ -22,6 +22,6 @@ def sample(path: Path | None, seed: int) -> None:
     """Generate the sample data set in PATH, by default data/sample of the work folder."""
     from anomaly_lib.datasets.sample import generate_sample
 
-    with errors_as_sentences(), progress_bars() as progress:
+    with progress_bars() as progress:
         root = generate_sample(path or sample_folder(), seed, progress=progress)
-    click.echo(f"Sample data set: {root}")
+    say(f"Sample data set: {root}")

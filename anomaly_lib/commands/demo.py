@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from anomaly_lib.commands.console import errors_as_sentences, headings_and_bar
+from anomaly_lib.commands.console import headings_and_bar, say
 from anomaly_lib.commands.grammar import StrictCommand
 from anomaly_lib.folders import work_folder
 
@@ -28,20 +28,22 @@ def main(quick: bool, notebook: Path | None, output: Path | None) -> None:
     from anomaly_lib.views.notebook_page import (
         find_workshop,
         read_notebook,
+        require_writable,
         run_notebook,
         shown_scores,
         write_page,
     )
 
-    with errors_as_sentences(), headings_and_bar("cells") as progress:
+    with headings_and_bar("cells") as progress:
         notebook = (notebook or find_workshop()).absolute()
         output = (output or work_folder() / "demo" / f"{notebook.stem}.html").absolute()
         document = read_notebook(notebook)
-        click.echo(f"{notebook.name}: {'quick' if quick else 'full'} setting, results in {work_folder()}")
+        require_writable(output)
+        say(f"{notebook.name}: {'quick' if quick else 'full'} setting, results in {work_folder()}")
         failure = run_notebook(document, notebook.parent, quick, progress)
         write_page(document, output)
     if table := shown_scores(document):
         click.echo(f"\n{table}\n")
-    click.echo(f"Page: {output}")
+    say(f"Page: {output}")
     if failure:
         raise click.ClickException(failure)

@@ -38,7 +38,9 @@ def main(**options: Any) -> None:
 
 @click.command("model_loader", cls=StrictCommand)
 @click.option(
-    *("-p", "--patch_core_paths", "model_paths"),
+    "-p",
+    "--patch_core_paths",
+    "model_paths",
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),

@@ -1,5 +1,6 @@
 """How a command line is read: click's way, but nothing on the line is ignored in silence."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from anomaly_lib.commands.console import errors_as_sentences, messages_on_stderr
+from anomaly_lib.commands.console import messages_on_stderr
+from anomaly_lib.commands.failures import errors_as_sentences, show
 
 if TYPE_CHECKING:
     from anomaly_lib.runs.sources import MakeDetector
@@ -26,7 +28,25 @@ MakeMethod = Callable[[Mapping[str, Any], int, str], Method]
 
 
 class StrictCommand(click.Command):
-    """A command whose options with one value are given once; with click alone the last one would win."""
+    """A command whose options with one value are given once; with click alone the last one would win.
+
+    Whatever it raises, it ends with one sentence, and messages are lines on stderr.
+    """
+
+    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        """Run the command and, unless told otherwise, end the program with its exit status."""
+        with messages_on_stderr():
+            try:
+                with errors_as_sentences():
+                    run: Callable[..., Any] = super().main  # of click, with the status of what ends early
+                    result = run(*args, standalone_mode=False, **options)
+            except (click.Abort, click.ClickException) as error:
+                if not standalone_mode:
+                    raise
+                result = show(error)
+        if standalone_mode:
+            sys.exit(result if isinstance(result, int) else 0)
+        return result
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words of the command line that are the command's own."""
@@ -64,12 +84,11 @@ class ChainedGroup(StrictGroup):
             raise self._placed(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Read the words and run the command, with errors as sentences and messages on stderr."""
-        with errors_as_sentences(), messages_on_stderr():
-            try:
-                return super().invoke(ctx)
-            except click.NoSuchOption as error:
-                raise self._placed(error) from None
+        """Read the words and run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            raise self._placed(error) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

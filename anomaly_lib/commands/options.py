@@ -43,6 +43,10 @@ def flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
     return [item for items in lists for item in items]
 
 
+BATCH = click.IntRange(1, 4096)
+"""Images at a time: more than these fit into no memory at the size that networks see."""
+
+
 class Seed(click.ParamType[int]):
     """A seed that PyTorch and NumPy both take, and every format of file holds."""
 
@@ -81,9 +85,11 @@ class NoEffect(click.Option):
 
     def _warn(self, ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if is_given(ctx, self.name):
+            instead = f"; {self._instead}" if self._instead else ""
             log.warning(
                 "%s has no effect; it is accepted because the official scripts accept it%s",
-                *(self.opts[-1], f"; {self._instead}" if self._instead else ""),
+                self.opts[-1],
+                instead,
             )
 
 
@@ -111,7 +117,10 @@ def dataset_options(command: F) -> F:
     """Add the options of the word ``dataset`` and its two arguments."""
     decorators = (
         click.option(
-            *("-d", "--subdatasets", "--obj", "subdatasets"),
+            "-d",
+            "--subdatasets",
+            "--obj",
+            "subdatasets",
             multiple=True,
             callback=distinct,
             help="Category; repeat for several. Default: all in DATA_PATH.",
@@ -124,9 +133,7 @@ def dataset_options(command: F) -> F:
             type=click.IntRange(1),
             help="Side of the square cut from it, in pixels; of gaussian and patch_svdd, of the whole image.",
         ),
-        click.option(
-            "--batch_size", type=click.IntRange(1), default=8, show_default=True, help="Images at a time."
-        ),
+        click.option("--batch_size", type=BATCH, default=8, show_default=True, help="Images at a time."),
         click.option(
             "--contamination",
             type=click.FloatRange(0, 1, max_open=True),

@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from anomaly_lib.commands.console import errors_as_sentences, messages_on_stderr, progress_bars
+from anomaly_lib.commands.console import progress_bars, say
 from anomaly_lib.commands.grammar import StrictCommand
-from anomaly_lib.commands.options import Integers, Seed, Words, device_option, distinct, flat, refuse
+from anomaly_lib.commands.options import BATCH, Integers, Seed, Words, device_option, distinct, flat, refuse
 
 
 @click.command("tables", cls=StrictCommand)
@@ -15,7 +15,8 @@ from anomaly_lib.commands.options import Integers, Seed, Words, device_option, d
 @click.argument("results_path", type=click.Path(path_type=Path))
 @click.argument("data_path", type=click.Path(path_type=Path))
 @click.option(
-    *("-d", "--subdatasets"),
+    "-d",
+    "--subdatasets",
     multiple=True,
     callback=distinct,
     help="Category; repeat for several. Default: all.",
@@ -24,7 +25,9 @@ from anomaly_lib.commands.options import Integers, Seed, Words, device_option, d
     "--fold", "folds", type=Integers(), multiple=True, help="As 0,1 or repeated. Default: all five."
 )
 @click.option(
-    *("-a", "--arch", "archs"),
+    "-a",
+    "--arch",
+    "archs",
     multiple=True,
     help="Architecture; repeat for several. Those of the table narrow it, others take their place.",
 )
@@ -38,13 +41,13 @@ from anomaly_lib.commands.options import Integers, Seed, Words, device_option, d
 )
 @click.option(
     "--augment_passes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 100_000),
     default=100,
     show_default=True,
     help="Times that each image is changed.",
 )
 @click.option("--imagesize", type=click.IntRange(1), help="Side of the square input. Default: the network's.")
-@click.option("--batch_size", type=click.IntRange(1), default=16, show_default=True, help="Images at a time.")
+@click.option("--batch_size", type=BATCH, default=16, show_default=True, help="Images at a time.")
 @click.option("--seed", type=Seed(), default=0, show_default=True, help="For the augmentation.")
 @device_option
 @click.pass_context
@@ -71,9 +74,9 @@ def main(ctx: click.Context, /, number: str, results_path: Path, **options: Any)
         augmentations=flat(options.pop("augmentations")),
         **options,
     )
-    with errors_as_sentences(), messages_on_stderr(), progress_bars() as progress:
+    with progress_bars() as progress:
         result = run_table(int(number), results_path, choice, progress)
     click.echo(formatted(result.numbers).to_string())
     if result.skipped:
-        click.echo(f"Without weights, left out: {', '.join(result.skipped)}")
-    click.echo(f"Results: {results_path / f'table{number}.csv'}")
+        say(f"Without weights, left out: {', '.join(result.skipped)}")
+    say(f"Results: {results_path / f'table{number}.csv'}")

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     "--log_project", default="project", show_default=True, help="Folder of runs under RESULTS_PATH."
 )
 @click.option(
-    *("--save_patchcore_model", "--save_model", "save_model"),
+    "--save_patchcore_model",
+    "--save_model",
+    "save_model",
     is_flag=True,
     help="Keep the fitted models, of whichever detector.",
 )

@@ -9,6 +9,7 @@ import click
 
 from anomaly_lib.commands.grammar import MakeMethod, Method, StrictCommand
 from anomaly_lib.commands.options import (
+    BATCH,
     Integers,
     Words,
     false_alarm_rate_option,
@@ -33,7 +34,8 @@ log = logging.getLogger(__name__)
 @click.option("-a", "--arch", help="timm model, or resnet18 ... efficientnet-b7 as the authors call them.")
 @click.option("--weights", help="File with the backbone's weights, or random.")
 @click.option(
-    *("--extract_blocks", "levels"),
+    "--extract_blocks",
+    "levels",
     type=Integers(),
     multiple=True,
     help="Levels, as 0,1,2 or repeated; 0 is the stem. Default: all.",
@@ -65,7 +67,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Times that each image is changed.",
 )
-@click.option("--batch_size", type=click.IntRange(1), help="Images at a time. Default: the word dataset's.")
+@click.option("--batch_size", type=BATCH, help="Images at a time. Default: the word dataset's.")
 @click.option(
     "--map_levels",
     type=Integers(),

@@ -35,13 +35,15 @@ def _require_seeds(ctx: click.Context, param: click.Parameter, names: tuple[str,
 
 @click.command("patch_core", cls=StrictCommand)
 @click.option(
-    *("-b", "--backbone_names"),
+    "-b",
+    "--backbone_names",
     multiple=True,
     callback=_require_seeds,
     help="timm model; several make an ensemble. Default: tf_efficientnet_lite0.",
 )
 @click.option(
-    *("-le", "--layers_to_extract_from"),
+    "-le",
+    "--layers_to_extract_from",
     multiple=True,
     help="Layer; repeat for several, in an ensemble as 0.layer2. Default: the backbone's own.",
 )
@@ -81,7 +83,8 @@ def patch_core(**options: Any) -> tuple[str, MakeMethod]:
 @click.command("sampler", cls=StrictCommand)
 @click.argument("name", type=click.Choice(["identity", "greedy_coreset", "approx_greedy_coreset", "random"]))
 @click.option(
-    *("-p", "--percentage"),
+    "-p",
+    "--percentage",
     type=ShareOrNumber(),
     default=0.1,
     show_default=True,

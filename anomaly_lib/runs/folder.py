@@ -13,6 +13,7 @@ A run of `train` is ``RESULTS/<log_project>/<log_group>``, one of `evaluate` is 
 """
 
 import errno
+import io
 import itertools
 import json
 import os
@@ -24,15 +25,20 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from anomaly_lib.errors import DataError
 from anomaly_lib.files import file_name, new_file, sweep_unfinished
+from anomaly_lib.reading import read_within
 
 try:
     import resource
 except ImportError:  # Windows has no such module
     resource = None  # type: ignore[assignment]
+
+# More than a table of thousands of categories.
+_LONGEST = 2**24
 
 # Where something may be left half written, beside the folder itself.
 _PLACES = ("models", "predictions", "segmentation_images", "segmentation_images/*", "training")
@@ -168,11 +174,38 @@ def _numbered(wanted: Path) -> Iterator[Path]:
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:
-    """Return results.csv of a run folder: a row for each category, indexed by its name, and last ``Mean``."""
+    """Return results.csv of a run folder: a row for each category, indexed by its name, and last ``Mean``.
+
+    Raises
+    ------
+    DataError
+        When there is none, or it is no such table of numbers; a cell may be empty, but not infinite.
+    """
     file = Path(folder) / "results.csv"
-    if not file.is_file():
+    if not file.exists():
         raise DataError(f"no results in {folder}: give the folder of a finished run")
-    return pd.read_csv(file, index_col="Row Names")
+    try:
+        content = io.BytesIO(read_within(file, _LONGEST))
+        table = pd.read_csv(content, index_col="Row Names", encoding="utf-8", dtype={"Row Names": str})
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged table can make pandas raise almost anything
+        raise DataError(f"{file} is no table of results ({error}): run it again") from None
+    if reason := _unfit(table):
+        raise DataError(f"{file} is no table of results ({reason}): run it again")
+    return table
+
+
+def _unfit(table: pd.DataFrame) -> str | None:
+    """Return what is wrong with a table that was read from a file, if anything is."""
+    if not len(table) or table.index[-1] != "Mean":
+        return "its last row is not the mean"
+    if table.index.hasnans or table.index.has_duplicates:
+        return "a row has no name, or that of another"
+    for name, values in table.items():
+        if values.dtype.kind not in "fi" or np.isinf(values).any():
+            return f"not all of {name} are finite numbers"
+    return None
 
 
 def _peak_memory_mb() -> int | None:

@@ -4,13 +4,16 @@ import asyncio
 import copy
 import os
 import re
+import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from anomaly_lib import folders
 from anomaly_lib.errors import AnomalyError
 from anomaly_lib.files import new_file
 from anomaly_lib.progress import Progress, silent
+from anomaly_lib.signals import stoppable
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -65,9 +68,13 @@ def read_notebook(file: Path) -> "NotebookNode":
     """
     import nbformat
 
+    wrong = (ValueError, TypeError, LookupError, AttributeError, RecursionError, nbformat.ValidationError)
     try:
+        if not file.is_file():  # a pipe would be waited for
+            raise ValueError
         document: NotebookNode = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
-    except (ValueError, AttributeError, nbformat.ValidationError) as error:
+        nbformat.validate(document)
+    except wrong as error:
         raise AnomalyError(f"{file} is not a notebook: give a file that JupyterLab opens") from error
     return document
 
@@ -113,16 +120,20 @@ def run_notebook(
 def _environment(quick: bool) -> dict[str, str]:
     """Return the kernel's environment variables."""
     settings = {"ANOMALY_QUICK": str(int(quick)), "ANOMALY_WORK": str(folders.work_folder())}
-    # Where other programs use the same cores, threads that spin while they wait take three times as long.
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **settings}
+    return os.environ | settings
 
 
 async def _execute(client: "NotebookClient", place: "_Place", environment: dict[str, str]) -> None:
     clock = asyncio.create_task(place.tick())
-    try:
-        await client.async_execute(env=environment, cleanup_kc=True)
-    finally:
-        clock.cancel()
+    with TemporaryFile() as words:  # what the kernel itself says: shown when it died, not when it was stopped
+        try:
+            await stoppable(client.async_execute(env=environment, cleanup_kc=True, stderr=words))
+        except RuntimeError:
+            words.seek(0)
+            sys.stderr.write(words.read().decode(errors="backslashreplace"))
+            raise
+        finally:
+            clock.cancel()
 
 
 class _Place:
@@ -167,6 +178,13 @@ def _headings(document: "NotebookNode") -> list[str]:
         current = found[1] if found else current
         headings.append(current)
     return headings
+
+
+def require_writable(output: Path) -> None:
+    """Raise an `OSError` where the page could not be written, before the notebook takes its time."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=output.parent):
+        pass
 
 
 def write_page(document: "NotebookNode", output: Path) -> None:

@@ -53,7 +53,11 @@ def test_the_grids_are_the_authors() -> None:
     assert settings(1) == ["efficientnet-b4 l2", "efficientnet-b4 sed", "efficientnet-b4"]
     assert settings(2) == [f"efficientnet-b{number}" for number in range(8)]
     assert [title.removeprefix("efficientnet-b4 ") for title in settings(3)] == [
-        *("pca 0.99", "pca 0.95", "npca 0.99", "npca 0.999", "npca 0.9999"),
+        "pca 0.99",
+        "pca 0.95",
+        "npca 0.99",
+        "npca 0.999",
+        "npca 0.9999",
     ]
     assert len(settings(4)) == 4
     assert TABLES[4].levels == (6,)

@@ -52,7 +52,8 @@ def test_images_come_sorted_by_defect_and_name_with_their_masks(root: Path) -> N
         *(("good", "000.png"), ("good", "001.png")),
     ]
     assert [image.mask and image.mask.name for image in category.test] == [
-        *("000_mask.png", "001_mask.png"),
+        "000_mask.png",
+        "001_mask.png",
         *(None, None),
     ]
     assert category.labels.tolist() == [True, True, False, False]

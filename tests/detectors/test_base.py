@@ -43,7 +43,8 @@ def as_format_1(folder: Path) -> None:
         tensors.pop(name, None)
     save_file(tensors, folder / "model.safetensors")
     description = json.loads((folder / "model.json").read_text())
-    description.pop("sha256", None)
+    for name in ("sha256", "checksum"):
+        description.pop(name, None)
     (folder / "model.json").write_text(json.dumps({**description, "format": 1}))
 
 

@@ -11,8 +11,14 @@ from anomaly_lib import Predictions, load_predictions
 from anomaly_lib.errors import DataError
 
 KEYS = {
-    *("imagewise_pred", "imagewise_gt", "fnames", "pixelwise_pred", "pixelwise_gt", "pixelwise_known"),
-    *("optimal_threshold", "threshold"),
+    "imagewise_pred",
+    "imagewise_gt",
+    "fnames",
+    "pixelwise_pred",
+    "pixelwise_gt",
+    "pixelwise_known",
+    "optimal_threshold",
+    "threshold",
 }
 
 

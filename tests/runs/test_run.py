@@ -443,8 +443,10 @@ def test_segmentation_images_have_the_official_names_and_show_image_truth_and_ma
     folder = run.folder / "segmentation_images" / "mvtec_ring"
     names = sorted(path.name for path in folder.iterdir())
     assert names == [
-        *("ring_test_good_000.png", "ring_test_good_001.png"),
-        *("ring_test_spot_000.png", "ring_test_spot_001.png"),
+        "ring_test_good_000.png",
+        "ring_test_good_001.png",
+        "ring_test_spot_000.png",
+        "ring_test_spot_001.png",
     ]
     with Image.open(folder / "ring_test_spot_000.png") as picture:
         assert picture.width >= 3 * 48

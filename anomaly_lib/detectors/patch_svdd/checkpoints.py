@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from anomaly_lib.detectors.files import new_model_folder, read_model, write_model
-from anomaly_lib.detectors.parameters import Whole
+from anomaly_lib.detectors.parameters import Constraint, Names, Text, Whole
 from anomaly_lib.detectors.patch_svdd.training import Training
 from anomaly_lib.errors import ModelFileError, ParameterError
 from anomaly_lib.files import locked, sweep_unfinished
@@ -21,6 +21,14 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "patch_svdd_checkpoint"
 """The method in the ``model.json`` of a checkpoint, which is none of a detector."""
+
+
+_SAVED: Mapping[str, Constraint] = {
+    "method": Text(),
+    "epoch": Whole(0),
+    "options": Names(),
+    "images": Text(),
+}
 
 
 class Checkpoints:
@@ -86,12 +94,11 @@ class Checkpoints:
         folders = self._complete()
         if not folders:
             return
-        description, tensors = read_model(folders[-1])
-        if description.get("method") != CHECKPOINT:
+        description, tensors = read_model(folders[-1], _SAVED)
+        if description["method"] != CHECKPOINT:
             raise ModelFileError(f"{folders[-1]} is no checkpoint of a training: give another folder")
         self._require_same(description, training)
-        epoch: Any = description.get("epoch")
-        Whole(1).require(f"the epoch of the checkpoint {folders[-1]}", epoch)
+        epoch = description["epoch"]
         if epoch > epochs:
             raise ParameterError(
                 f"epochs is {epochs}: the checkpoint in {self._folder} is of epoch {epoch} "
@@ -99,16 +106,14 @@ class Checkpoints:
             )
         try:
             training.restore(tensors.rest(), epoch, _losses(description))
-        except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, RuntimeError, IndexError, ModelFileError) as error:
             raise ModelFileError(f"the checkpoint {folders[-1]} is damaged ({error}): remove it") from error
         log.info("going on after epoch %d from %s", training.epoch, folders[-1])
 
-    def _require_same(self, description: dict[str, object], training: Training) -> None:
+    def _require_same(self, description: dict[str, Any], training: Training) -> None:
         remedy = "give another folder for checkpoints, or the same options"
         options = asdict(training.options) | {"sides": list(training.options.sides)}
-        before = description.get("options")
-        if not isinstance(before, dict):
-            raise ModelFileError(f"the checkpoints in {self._folder} are damaged: remove them")
+        before = description["options"]
         other = [name for name, value in options.items() if before.get(name) != value]
         if other:
             changes = ", ".join(f"{name} {before.get(name)} (now {options[name]})" for name in other)

@@ -39,6 +39,9 @@ from anomaly_lib.progress import Progress
 
 TRANSFORM = Transform(resize=256, crop=224)
 
+# Of a patch, and of what pools them: a gigabyte, and more than fifty times what is ever asked for.
+_MOST_VALUES, _MOST_WEIGHTS = 2**18, 2**28
+
 
 class PatchCore(FrozenDetector):
     """Detector by distance to a memory bank of normal patches.
@@ -90,14 +93,14 @@ class PatchCore(FrozenDetector):
     constraints: ClassVar[Mapping[str, Constraint]] = {
         **FROZEN_CONSTRAINTS,
         "layers": Each(Text()),
-        "pretrain_embed_dimension": Whole(1),
-        "target_embed_dimension": Whole(1),
-        "patchsize": Whole(1),
+        "pretrain_embed_dimension": Whole(1, 65_536),
+        "target_embed_dimension": Whole(1, 65_536),
+        "patchsize": Whole(1, 33),
         "sampler": Choice.of(Sampler),
         "coreset": CoresetSize(),
-        "buffer": Whole(1),
-        "num_nn": Whole(1),
-        "reweight": Whole(0),
+        "buffer": Whole(1, 10**9),
+        "num_nn": Whole(1, 10_000),
+        "reweight": Whole(0, 10_000),
         "official_batch_norm": FLAG,
     }
     memory_bank_: MemoryBank
@@ -230,4 +233,26 @@ class PatchCore(FrozenDetector):
 
     def restore_tensors(self, tensors: SavedTensors) -> None:
         """Take over a memory bank."""
+        if not self.layers:
+            raise ModelFileError("the model does not say what layers it is of: train it again")
         self.take(MemoryBank.restored(tensors, self.target_embed_dimension, self.seed, self.device))
+        self.require_patches()
+
+    def require_patches(self) -> None:
+        """Raise `ModelFileError` where the sizes in a file make no patches of the network's features.
+
+        Embedding takes memory by them, so it is reckoned before an image is embedded.
+        """
+        maps = self.maps_of_nothing()
+        values = max(layer.shape[1] for layer in maps) * self.patchsize**2
+        pooled = len(maps) * self.pretrain_embed_dimension
+        products = values * self.pretrain_embed_dimension, pooled * self.target_embed_dimension
+        if values > _MOST_VALUES or max(products) > _MOST_WEIGHTS:
+            raise ModelFileError(
+                f"the model has patches of side {self.patchsize} and {self.pretrain_embed_dimension} "
+                f"dimensions of {self.backbone}, which no image can be embedded in: train it again"
+            )
+        if not self.embed(maps).numel():
+            raise ModelFileError(
+                f"the model has patches of side {self.patchsize}, which its images have none of"
+            )
