@@ -1,6 +1,6 @@
 """Commands that are attacked while they run, each in a forked process, and what is asked of what they leave.
 
-A fork has everything imported and knows the tests' tiny network, so that an attack takes a fraction of a second.
+A fork has everything imported and knows the tests' tiny network: an attack takes a fraction of a second.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Commands that are killed at any moment: what they leave is whole, and the next one tidies up and goes on."""
+"""Commands that are killed at any moment: what they leave is whole, and the next one tidies up."""
 
 from pathlib import Path
 
