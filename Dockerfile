@@ -14,8 +14,6 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends tini \
  && rm -rf /var/lib/apt/lists/*
 
-# Your own package index, where you have one: `--build-arg PIP_INDEX_URL=...`. Unset, pip uses its default.
-ARG PIP_INDEX_URL
 ARG PIPENV_VERSION=2026.10.3
 ENV PATH=/opt/venv/bin:$PATH \
     VIRTUAL_ENV=/opt/venv \
@@ -24,15 +22,13 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 
 # The library is installed as a link to this folder, so an empty one will do until the code is copied.
-# pipenv lives in an environment of its own, and only while it works.
 WORKDIR /opt/anomaly
 COPY Pipfile Pipfile.lock pyproject.toml LICENSE ./
-RUN mkdir anomaly_lib && touch README.md anomaly_lib/__init__.py \
+RUN --mount=type=secret,id=pip_index_url \
+    --mount=type=bind,source=docker/sync.sh,target=/run/sync.sh \
+    mkdir anomaly_lib && touch README.md anomaly_lib/__init__.py \
  && python3 -m venv /opt/venv \
- && python3 -m venv /tmp/pipenv \
- && /tmp/pipenv/bin/pip install --quiet "pipenv==$PIPENV_VERSION" \
- && HOME=/tmp PIPENV_VERBOSITY=-1 /tmp/pipenv/bin/pipenv sync \
- && rm -rf /tmp/* /tmp/.[!.]*
+ && bash /run/sync.sh
 
 # What the entry point, the compose file and the library agree on.
 ENV PATH=/opt/anomaly/docker:$PATH \
@@ -48,10 +44,9 @@ ENTRYPOINT ["entrypoint.sh"]
 
 
 FROM packages AS test
-RUN python3 -m venv /tmp/pipenv \
- && /tmp/pipenv/bin/pip install --quiet "pipenv==$PIPENV_VERSION" \
- && HOME=/tmp PIPENV_VERBOSITY=-1 /tmp/pipenv/bin/pipenv sync --dev \
- && rm -rf /tmp/* /tmp/.[!.]*
+RUN --mount=type=secret,id=pip_index_url \
+    --mount=type=bind,source=docker/sync.sh,target=/run/sync.sh \
+    bash /run/sync.sh --dev
 COPY . .
 RUN chmod -R a+rX .
 CMD ["pytest", "-p", "no:cacheprovider"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from anomaly_lib.commands.arguments import commandline_args, get_evaluate_args, get_train_args
 from anomaly_lib.folders import data_folder, sample_folder, work_folder
 from anomaly_lib.lazy import lazy_names
+from anomaly_lib.networks.threads import limit_spinning
 
 if TYPE_CHECKING:
     from anomaly_lib.datasets import ImageFiles, find_categories, read_category, read_picture
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from anomaly_lib.runs import load_results
     from anomaly_lib.tables import TableChoice, run_table
     from anomaly_lib.tables import formatted as format_table
+
+limit_spinning()  # read when torch is loaded: threads that spin while they wait starve each other
 
 _WHERE = {
     "ALL_CATEGORIES": "datasets.mvtec.ALL_CATEGORIES",

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 _CONTROL = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's control characters, surrogates, line and paragraph separators
 
 
+# A sentence may quote whatever a file says.
+_LONGEST = 2000
+
+
 def one_line(text: str) -> str:
     r"""Return `text` as one line that can be printed: a line break in a file's name is written ``\n``."""
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in _CONTROL else c for c in text)
@@ -50,6 +54,8 @@ class AnomalyError(Exception):
     """
 
     def __init__(self, sentence: str) -> None:
+        if len(sentence) > _LONGEST:
+            sentence = f"{sentence[: _LONGEST // 2]} ... {sentence[-_LONGEST // 2 :]}"
         super().__init__(one_line(sentence))
 
 
@@ -67,3 +73,7 @@ class ModelFileError(AnomalyError):
 
 class ParameterError(AnomalyError, ValueError):
     """A hyper-parameter or an option has a value that makes no sense."""
+
+
+class LockedError(AnomalyError):
+    """Another process has what only one may have at a time."""

@@ -14,7 +14,16 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 def track(batches: Iterable[S], stage: str, total: int, progress: Progress) -> Iterator[S]:
-    """Yield `batches` and report the items of each as done when the next one is asked for."""
+    """Yield `batches` and report the items of each as done when the next one is asked for.
+
+    Examples
+    --------
+    >>> for batch in track(["abc", "de"], "read", 5, print):
+    ...     pass
+    read 0 5
+    read 3 5
+    read 5 5
+    """
     done = 0
     progress(stage, done, total)
     for batch in batches:

@@ -11,9 +11,25 @@ import timm
 import torch
 from PIL import Image
 
+from anomaly_lib.networks.threads import considerate
+from anomaly_lib.progress import silent
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 WriteCategory = Callable[..., Path]
+
+# What takes long by its nature: `pytest -m "not slow"` leaves it out. Single tests are marked where they are.
+SLOW_FOLDERS = {"browser", "container"}
+SLOW_FIXTURES = {"all_cores", "demo", "executed", "generated", "shared_data"}  # executed: a notebook
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what lies in a slow folder, asks for a slow fixture, or is torture."""
+    for item in items:
+        signs = {*item.path.parts, *getattr(item, "fixturenames", ())}
+        if signs & (SLOW_FOLDERS | SLOW_FIXTURES) or item.get_closest_marker("torture"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,9 +51,10 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def all_cores() -> Iterator[None]:
-    """Compute on all cores during a test with real images."""
+    """Compute on all cores during a test, which other programs may want too."""
     torch.set_num_threads(os.cpu_count() or 1)
-    yield
+    with considerate(silent):
+        yield
     torch.set_num_threads(1)
 
 

@@ -9,7 +9,7 @@ import pytest
 import anomaly_lib
 
 HOUSE = Path(anomaly_lib.__file__).parent
-LEAVES = {"errors", "files", "folders", "lazy", "progress", "signals"}
+LEAVES = {"errors", "files", "folders", "lazy", "pickles", "progress", "reading", "signals"}
 GROUND = LEAVES | {"evaluation", "networks", "kernels", "datasets.transforms"}
 
 # Of each room, the others that it may import from. The front door, __init__ and __main__, opens onto all.

@@ -97,7 +97,8 @@ def progress_bars() -> Iterator[Progress]:
 
 def _somebody_watches() -> bool:
     """Return whether progress bars would be seen: a log is flooded by them."""
-    return (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel" in sys.modules
+    # Within a kernel: ipykernel itself is imported by whoever starts one.
+    return (sys.stderr is not None and sys.stderr.isatty()) or "ipykernel.kernelapp" in sys.modules
 
 
 @contextmanager

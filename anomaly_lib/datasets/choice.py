@@ -9,7 +9,7 @@ import numpy as np
 
 from anomaly_lib.datasets.mvtec import Category, find_categories, read_category
 from anomaly_lib.datasets.transforms import AS_IT_IS, Geometry
-from anomaly_lib.errors import DataError, ParameterError
+from anomaly_lib.errors import DataError, ParameterError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ class DataChoice:
         return [contaminated(category, self.contamination, self.seed) for category in categories]
 
     def row_name(self, category: Category) -> str:
-        """Return the name of the category's row and files."""
-        return f"{self.name}_{category.name}"
+        """Return the name of the category's row and files: one line, whatever the folder is called."""
+        return one_line(f"{self.name}_{category.name}")
 
 
 def contaminated(category: Category, share: float, seed: int) -> Category:

@@ -33,6 +33,11 @@ def safe_augmentations(categories: Sequence[str]) -> tuple[str, ...]:
     ------
     ParameterError
         When one is not a category of MVTec AD, so that nobody knows.
+
+    Examples
+    --------
+    >>> safe_augmentations(["screw"])
+    ('rotate90', 'background_edge', 'noise')
     """
     unknown = [name for name in categories if name not in _UNSAFE]
     if unknown:

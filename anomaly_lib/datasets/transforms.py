@@ -51,6 +51,12 @@ class Transform:
     ------
     ParameterError
         When a size is no whole number, or out of range, or the crop is larger than the resized image.
+
+    Examples
+    --------
+    >>> part = Image.new("RGB", (640, 480))
+    >>> Transform(resize=256, crop=224).image(part).shape
+    torch.Size([3, 224, 224])
     """
 
     resize: int
@@ -87,14 +93,30 @@ class Transform:
         return pixels
 
     def mask(self, picture: Image.Image) -> torch.Tensor:
-        """Return `picture` (8-bit grey) as a bool tensor (size, size), true where it is above one half."""
+        """Return `picture` (8-bit grey) as a bool tensor (size, size), true where it is above one half.
+
+        Examples
+        --------
+        >>> scratch = Image.new("L", (4, 4), 0)
+        >>> scratch.paste(255, (0, 0, 4, 2))  # the upper half
+        >>> Transform(resize=2, square=True).mask(scratch)
+        tensor([[ True,  True],
+                [False, False]])
+        """
         grey: torch.Tensor = tv.pil_to_tensor(
             self._geometry(picture, InterpolationMode.BILINEAR)
         )  # (1, size, size)
         return grey[0] >= 128
 
     def override(self, resize: int | None, size: int | None) -> "Transform":
-        """Return this transform with what the user asked for instead: ``--resize`` and ``--imagesize``."""
+        """Return this transform with what the user asked for instead: ``--resize`` and ``--imagesize``.
+
+        Examples
+        --------
+        >>> larger = Transform(resize=256, crop=224).override(None, 448)
+        >>> larger.resize, larger.crop  # the same share of the image is seen
+        (512, 448)
+        """
         for option, side in (("--resize", resize), ("--imagesize", size)):
             if side is not None:
                 _check_side(option, side)

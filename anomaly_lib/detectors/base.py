@@ -2,12 +2,11 @@
 
 import copy
 import math
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -15,45 +14,35 @@ import torch
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.files import (
     SavedTensors,
+    damage_named,
     nan_to_none,
     new_model_folder,
     none_to_nan,
     read_model,
     write_model,
 )
-from anomaly_lib.detectors.parameters import Constraint, parameter_names, require_all
+from anomaly_lib.detectors.parameters import (
+    FINITE,
+    FLAG,
+    Constraint,
+    Names,
+    Optional,
+    Record,
+    Text,
+    Whole,
+    parameter_names,
+    require_all,
+)
+from anomaly_lib.detectors.sources import Images, checked_batches
+from anomaly_lib.detectors.threshold import calibrated_threshold
 from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.evaluation.thresholds import conformal_threshold
+from anomaly_lib.networks.devices import pick_device
+from anomaly_lib.networks.threads import considerate
 from anomaly_lib.progress import Progress, silent, track
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class Images(Protocol):
-    """A source of images that can be iterated over more than once.
-
-    Iterating yields batches (n, 3, h, w), float in [0, 1]; ``len()`` is the number of images.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[torch.Tensor]: ...
-
-
-class TensorImages:
-    """Images (n, 3, h, w) in memory as a source of batches."""
-
-    def __init__(self, images: torch.Tensor, batch_size: int = 8) -> None:
-        self._images = images
-        self._batch_size = batch_size
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter(self._images.split(self._batch_size) if len(self._images) else ())
 
 
 class Watch(Protocol):
@@ -73,6 +62,19 @@ def unwatched(epoch: int, losses: Mapping[str, float], detector: "Detector | Non
     return {}
 
 
+Verdict = Literal["good", "anomalous", "no threshold"]
+
+SAVED: Mapping[str, Constraint] = {
+    "method": Text(),
+    "parameters": Names(),
+    "transform": Record(
+        {"resize": Whole(1), "crop": Optional(Whole(1)), "square": FLAG, "interpolation": Text()}
+    ),
+    "threshold": Optional(FINITE),
+}
+"""What every description says; the parameters have constraints of their own."""
+
+
 class NotFittedError(AnomalyError):
     """`score` or `save` was called before `fit`."""
 
@@ -90,6 +92,8 @@ class Detector(ABC):
         The detector's word in commands and model files.
     constraints
         What its hyper-parameters may be, by name.
+    saved
+        What its description in a model file has to say, by name.
     unsaved
         The hyper-parameters that a model file does not keep among its parameters.
     transform
@@ -103,6 +107,7 @@ class Detector(ABC):
 
     method: ClassVar[str]
     constraints: ClassVar[Mapping[str, Constraint]] = {}
+    saved: ClassVar[Mapping[str, Constraint]] = SAVED
     unsaved: ClassVar[frozenset[str]] = frozenset({"transform", "device"})
     calibration_takes: ClassVar[str] = "two"  # normal images, at least
     transform: Transform
@@ -142,7 +147,8 @@ class Detector(ABC):
         if len(images) == 0:
             raise DataError(f"no images to fit on: {type(self).__name__} needs images of good parts")
         self._forget()  # what fails half-way leaves no mixture of two fits
-        scores = self.learn(images, progress, watch)
+        with considerate(progress) as progress:
+            scores = self.learn(images, progress, watch)
         for name, tensor in self.tensors().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DataError(
@@ -181,7 +187,7 @@ class Detector(ABC):
         """
         self._require_fitted()
         scores = []
-        with torch.inference_mode():
+        with torch.inference_mode(), considerate(progress) as progress:
             for batch in track(checked_batches(images), "score", len(images), progress):
                 scores.append(self.score_batch(batch))
                 self._require_finite(scores[-1])
@@ -195,6 +201,29 @@ class Detector(ABC):
     def localises(self) -> bool:
         """Whether the fitted detector makes maps."""
         return True
+
+    @property
+    def lowest_score(self) -> float:
+        """The lowest score that an image can have: 0 of a distance."""
+        return 0.0
+
+    def verdicts(self, scores: Scores) -> list[Verdict]:
+        """Return what is said of each image: "anomalous" where its score reaches `threshold_`, else "good".
+
+        Without a threshold it is "no threshold", whatever the score.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        DataError
+            When a score is not finite.
+        """
+        self._require_fitted()
+        self._require_finite(scores)
+        if math.isnan(self.threshold_):
+            return ["no threshold"] * len(scores.image)
+        return ["anomalous" if score >= self.threshold_ else "good" for score in scores.image]
 
     def tables(self, scores: Scores, labels: np.ndarray) -> "dict[str, pd.DataFrame]":
         """Return what else there is to say of scored images with `labels` (n,), by name: by default nothing.
@@ -245,26 +274,35 @@ class Detector(ABC):
 
         `weights` is a file that takes the place of the one that the model names.
         """
-        description, tensors = read_model(Path(folder))
-        if unknown := set(description["parameters"]) - set(parameter_names(cls)) | (
-            set(description["parameters"]) & cls.unsaved
-        ):
-            raise ModelFileError(f"the model in {folder} is damaged (its {min(unknown)}): train it again")
-        parameters: dict[str, Any] = {
-            **description["parameters"],
-            **({} if weights is None else {"weights": weights}),
-            "transform": Transform(**description["transform"]),
-            "device": device,
-        }
-        detector = cls(**parameters)
+        pick_device(device)  # what is wrong with it is none of the model's damage
+        description, tensors = read_model(Path(folder), cls.saved)
+        with damage_named(folder):
+            if description["method"] != cls.method:
+                raise ValueError(f"it is of the method {description['method']!r}")
+            saved = dict.fromkeys(name for name in parameter_names(cls) if name not in cls.unsaved)
+            if odd := sorted(set(saved) ^ set(description["parameters"])):
+                raise ValueError(f"its parameter {odd[0]}")
+            parameters: dict[str, Any] = {
+                **description["parameters"],
+                **({} if weights is None else {"weights": weights}),
+                "transform": Transform(**description["transform"]),
+                "device": device,
+            }
+            detector = cls(**parameters)
         detector.restore(tensors, description, Path(folder))
         detector.restore_calibration(tensors, description)
+        tensors.require_empty()
         return detector
 
     def restore_calibration(self, tensors: SavedTensors, description: Mapping[str, Any]) -> None:
         """Take over `calibration_`, which format 1 did not have, and `threshold_`."""
-        scores = tensors.take("calibration", None) if "calibration" in tensors.names() else torch.empty(0)
-        self.calibration_ = scores.cpu().numpy()
+        # Nor is there a file of tensors where they are all the members'.
+        absent = not self.tensors() or description["format"] == 1
+        absent &= "calibration" not in tensors.names()
+        scores = torch.empty(0) if absent else tensors.take("calibration", None)
+        if (scores < self.lowest_score).any():
+            raise ModelFileError("the model's calibration has negative scores: train it again")
+        self.calibration_ = scores.numpy()
         self.threshold_ = none_to_nan(description["threshold"])
 
     @abstractmethod
@@ -310,29 +348,3 @@ class Detector(ABC):
         """Return the scores of no images."""
         maps = np.zeros((0, self.transform.size, self.transform.size), np.float32)
         return Scores(np.zeros(0, np.float32), maps if self.localises else None)
-
-
-def checked_batches(images: Images | torch.Tensor) -> Iterator[torch.Tensor]:
-    """Return the images' batches, each checked when it comes."""
-    return map(_checked, TensorImages(images) if isinstance(images, torch.Tensor) else images)
-
-
-def _checked(batch: torch.Tensor) -> torch.Tensor:
-    if batch.ndim != 4 or batch.shape[1] != 3:
-        raise DataError(f"images come in batches of shape (n, 3, height, width), not {tuple(batch.shape)}")
-    if not batch.is_floating_point():
-        raise DataError(f"images are floats in [0, 1], not {batch.dtype}: divide 8-bit images by 255")
-    if not torch.isfinite(batch).all():
-        raise DataError("an image has pixels that are NaN or infinite: images are floats in [0, 1]")
-    return batch.float()
-
-
-def calibrated_threshold(scores: np.ndarray, false_alarm_rate: float, takes: str = "two") -> float:
-    """Return `threshold_` for calibration scores (n,), all finite.
-
-    Without any it is nan and a warning says so, and how many images a detector `takes` to have some.
-    """
-    if len(scores):
-        return conformal_threshold(scores, false_alarm_rate)
-    warnings.warn(f"no threshold: it takes at least {takes} normal images to learn one", stacklevel=4)
-    return math.nan

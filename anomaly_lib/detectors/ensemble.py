@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Images, Watch
-from anomaly_lib.detectors.files import SavedTensors, new_model_folder, none_to_nan, read_model, write_model
-from anomaly_lib.detectors.parameters import Whole
+from anomaly_lib.detectors.base import Detector, Watch
+from anomaly_lib.detectors.files import SavedTensors, damage_named, new_model_folder, read_model, write_model
+from anomaly_lib.detectors.parameters import Constraint, Each, Interval, Whole
 from anomaly_lib.detectors.patchcore import PatchCore
+from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.progress import Progress
@@ -46,6 +47,11 @@ class Ensemble(Detector):
     """
 
     method: ClassVar[str] = "ensemble"
+    saved: ClassVar[Mapping[str, Constraint]] = {
+        **Detector.saved,
+        "members": Whole(1, _MOST_MEMBERS),
+        "units": Each(Interval(_SMALLEST_UNIT)),
+    }
     unsaved: ClassVar[frozenset[str]] = frozenset({"members"})  # each is a model of its own
     units_: tuple[float, ...]
 
@@ -100,21 +106,25 @@ class Ensemble(Detector):
             raise ParameterError(
                 "an ensemble's members have different weights: --weights cannot name one file"
             )
-        description, tensors = read_model(Path(folder))
-        Whole(1, _MOST_MEMBERS).require("members", description["members"])
-        names = [f"member_{number}" for number in range(description["members"])]
-        ensemble = cls([PatchCore.load(Path(folder) / name, device=device) for name in names])
-        ensemble.transform = Transform(**description["transform"])
-        ensemble.restore(tensors, description, Path(folder))
+        folder = Path(folder)
+        description, tensors = read_model(folder, cls.saved)
+        with damage_named(folder):
+            if description["method"] != cls.method or description["parameters"]:
+                raise ValueError("it is no ensemble")
+            members = [_member(folder, number, device) for number in range(description["members"])]
+            ensemble = cls(members)
+            if Transform(**description["transform"]) != ensemble.transform:
+                raise ValueError("its members have another transform")
+        ensemble.restore(tensors, description, folder)
         ensemble.restore_calibration(tensors, description)
+        tensors.require_empty()
         return ensemble
 
     def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
         """Take over what `description` says of the members' units."""
-        units = [none_to_nan(unit) for unit in description["units"]]
-        if len(units) != len(self.members) or not all(unit > 0 for unit in units):
+        if len(description["units"]) != len(self.members):
             raise ModelFileError(f"the ensemble in {folder} is damaged (units): train it again")
-        self.units_ = tuple(units)
+        self.units_ = tuple(map(float, description["units"]))
 
     @classmethod
     def of_fitted(cls, members: Sequence[PatchCore]) -> Self:
@@ -139,3 +149,11 @@ class Ensemble(Detector):
         scaled = [values / unit for values, unit in zip(of_members, self.units_, strict=True)]
         mean: np.ndarray = np.stack(scaled).mean(axis=0)
         return mean.astype(np.float32)
+
+
+def _member(folder: Path, number: int, device: str) -> PatchCore:
+    """Return a member of the ensemble in `folder`, which holds it itself."""
+    place = folder / f"member_{number}"
+    if place.resolve() != folder.resolve() / place.name:
+        raise ModelFileError(f"{place} is a link to another place: copy the model with what it links to")
+    return PatchCore.load(place, device=device)

@@ -1,6 +1,7 @@
 """A model on disk: what it is in ``model.json``, its tensors in ``model.safetensors``; no pickle.
 
-Format 2 keeps the SHA-256 of the tensors' file beside the description, so that damage is noticed.
+Format 2 keeps the SHA-256 of the tensors' file in the description, and one of the description itself, so that
+damage is noticed; nobody is kept from making other ones, and every value is checked besides.
 """
 
 import hashlib
@@ -14,16 +15,25 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import save_file
 
+from anomaly_lib.detectors.parameters import Constraint, Whole
+from anomaly_lib.detectors.tensor_file import read_tensors
 from anomaly_lib.errors import ModelFileError
 from anomaly_lib.files import replace_folder, written_in_full
+from anomaly_lib.reading import opened, parse_json, read_within
 
 FORMAT = 2
 _PACKAGES = ("anomaly_lib", "torch", "timm")
 _DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
 # More text than any description has, and more nesting than any needs.
 _LONGEST, _DEEPEST = 2**20, 20
+
+# What reading, parsing and checking raise.
+_DAMAGE: tuple[type[Exception], ...] = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+_DAMAGE += (OSError, RecursionError)
+
+NOTHING: Mapping[str, Constraint] = {}
 
 
 class SavedTensors:
@@ -52,16 +62,23 @@ class SavedTensors:
             raise _unfit(name, tensor)
         return tensor
 
-    def take_float(self, name: str) -> torch.Tensor:
-        """Return the tensor `name`, of any shape and fp32 or fp64, all of it finite; errors as in `take`."""
+    def take_any(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        """Return the tensor `name`, of any shape and this type, all of it finite; errors as in `take`."""
         tensor = self._take(name)
-        if tensor.dtype not in (torch.float32, torch.float64):
+        if tensor.dtype != dtype:
             raise _unfit(name, tensor)
         return tensor
 
     def rest(self) -> dict[str, torch.Tensor]:
         """Return what has not been taken out, as it is."""
         return dict(self._tensors)
+
+    def require_empty(self) -> None:
+        """Raise `ModelFileError` where a tensor has not been taken out, which the parameters do not need."""
+        if self._tensors:
+            raise ModelFileError(
+                f"the model has a tensor {min(self._tensors)}, which its parameters need not: train it again"
+            )
 
     def _take(self, name: str) -> torch.Tensor:
         if name not in self._tensors:
@@ -81,11 +98,21 @@ def write_model(folder: Path, description: Mapping[str, Any], tensors: Mapping[s
             save_file(on_cpu, folder / _TENSORS)
         document["sha256"] = _sha256(folder / _TENSORS)
     document |= description
+    document["checksum"] = _checksum(document)
     (folder / _DESCRIPTION).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
-def read_model(folder: Path) -> tuple[dict[str, Any], SavedTensors]:
+def read_model(
+    folder: Path, constraints: Mapping[str, Constraint] = NOTHING
+) -> tuple[dict[str, Any], SavedTensors]:
     """Return the description and the tensors of the model in `folder`.
+
+    Parameters
+    ----------
+    folder
+        Holds the two files.
+    constraints
+        What the description has to say, by name.
 
     Raises
     ------
@@ -94,7 +121,7 @@ def read_model(folder: Path) -> tuple[dict[str, Any], SavedTensors]:
     """
     while True:
         identity = _identity(folder / _DESCRIPTION)
-        description = read_description(folder)
+        description = read_description(folder, constraints)
         if whole := _whole_tensors(folder, description):
             return description, whole[0]
         # Another process may have saved over the model between the reading of its two files.
@@ -107,39 +134,57 @@ def read_model(folder: Path) -> tuple[dict[str, Any], SavedTensors]:
 def _whole_tensors(folder: Path, description: Mapping[str, Any]) -> tuple[SavedTensors] | None:
     """Return the tensors that belong to the description, or nothing where the file is another one."""
     file, checksum = folder / _TENSORS, description.get("sha256")
-    try:
-        if checksum is None and not file.exists():
-            return (SavedTensors({}),)
-        content = file.read_bytes()
-        if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
+    if checksum is None and not file.exists():
+        return (SavedTensors({}),)
+    with damage_named(folder), opened(file) as stream:
+        if checksum is None and description["format"] > 1:
+            raise ValueError(f"{_DESCRIPTION} knows nothing of {_TENSORS}")
+        # Twice through the file rather than a copy of it in memory before it is known to be whole.
+        if checksum is not None and hashlib.file_digest(stream, "sha256").hexdigest() != checksum:
             return None
-        return (SavedTensors(load(content)),)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        return (SavedTensors(read_tensors(stream, size)),)
 
 
-def read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path, constraints: Mapping[str, Constraint] = NOTHING) -> dict[str, Any]:
     """Return the description of the model in `folder`, without its tensors; errors as in `read_model`."""
     file = folder / _DESCRIPTION
-    if not file.is_file():
+    if not file.exists():
         raise ModelFileError(f"no model in {folder}: give a folder that holds {_DESCRIPTION}")
-    try:
-        if file.stat().st_size > _LONGEST:
-            raise ValueError(f"{_DESCRIPTION} is longer than {_LONGEST} bytes")
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
-    if not isinstance(description, dict) or _depth(description) > _DEEPEST:
-        raise ModelFileError(f"the model in {folder} is damaged ({_DESCRIPTION}): train it again")
-    format_ = description.get("format", 0)
-    if not isinstance(format_, int):
-        raise ModelFileError(f"the model in {folder} is damaged (its format): train it again")
-    if format_ > FORMAT:
-        raise ModelFileError(
-            f"the model in {folder} has format {format_}; this library reads up to {FORMAT}: "
-            "update anomaly_lib"
-        )
+    with damage_named(folder):
+        description = parse_json(read_within(file, _LONGEST))
+        if not isinstance(description, dict) or _depth(description) > _DEEPEST:
+            raise ValueError(_DESCRIPTION)
+        Whole(1).require("format", description.get("format"))
+        if description["format"] > FORMAT:
+            raise ModelFileError(
+                f"the model in {folder} has format {description['format']}; this library reads up to "
+                f"{FORMAT}: update anomaly_lib"
+            )
+        if description.pop("checksum", checksum := _checksum(description)) != checksum:
+            raise ValueError(f"{_DESCRIPTION} is not what was saved")
+        for name, constraint in constraints.items():
+            if name not in description:
+                raise ValueError(f"{_DESCRIPTION} lacks {name}")
+            constraint.require(name, description[name])
     return description
+
+
+@contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Raise `ModelFileError` where what was read from `folder` is not what a model needs."""
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise ModelFileError(f"the model in {folder} is damaged ({reason}): train it again") from error
+
+
+def _checksum(description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all of a description but its own checksum."""
+    document = {name: value for name, value in description.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _unfit(name: str, tensor: torch.Tensor) -> ModelFileError:
@@ -153,19 +198,9 @@ def nan_to_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def none_to_nan(value: Any) -> float:
-    """Return what `nan_to_none` was given.
-
-    Raises
-    ------
-    ModelFileError
-        When it is no number that is finite or missing.
-    """
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ModelFileError(f"the model's threshold is {value!r}: train it again")
-    return float(value)
+def none_to_nan(value: float | None) -> float:
+    """Return what `nan_to_none` was given."""
+    return math.nan if value is None else float(value)
 
 
 @contextmanager

@@ -4,17 +4,19 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Images, checked_batches
+from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors
-from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Optional, Text
+from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Optional, Record, Text
+from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.kernels.augment import Change
 from anomaly_lib.networks.backbone import Backbone
 from anomaly_lib.networks.devices import Precision
+from anomaly_lib.networks.names import native_size
 from anomaly_lib.progress import Progress, silent, track
 
 FROZEN_CONSTRAINTS: Mapping[str, Constraint] = {
@@ -66,6 +68,10 @@ class FrozenDetector(Detector):
         Name, weights and arithmetic of the network; see `anomaly_lib.networks.backbone.Backbone`.
     """
 
+    saved: ClassVar[Mapping[str, Constraint]] = {
+        **Detector.saved,
+        "backbone": Record({"origin": Text(), "fingerprint": Text()}),
+    }
     backbone: str
     weights: str | None
     precision: Precision
@@ -116,8 +122,13 @@ class FrozenDetector(Detector):
 
     def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
         """Take over what was learned, if it was learned on the weights that are found here."""
-        self.restore_tensors(tensors)
         self.network.require_same(description["backbone"], folder)
+        self.restore_tensors(tensors)
+
+    def maps_of_nothing(self) -> list[torch.Tensor]:
+        """Return the feature maps (1, channels, h, w) of a black image, of the network's size at most."""
+        side = min(self.transform.size, native_size(self.backbone))
+        return self.network(torch.zeros(1, 3, side, side))
 
     @abstractmethod
     def restore_tensors(self, tensors: SavedTensors) -> None:

@@ -10,7 +10,7 @@ import torch
 from anomaly_lib.datasets.transforms import Geometry, Transform
 from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.ensemble import Ensemble
-from anomaly_lib.detectors.files import read_description
+from anomaly_lib.detectors.files import damage_named, read_description
 from anomaly_lib.detectors.gaussian import Gaussian
 from anomaly_lib.detectors.official import (
     OfficialPatchCore,
@@ -22,7 +22,8 @@ from anomaly_lib.detectors.patch_svdd import PatchSVDD
 from anomaly_lib.detectors.patch_svdd.checkpoints import CHECKPOINT
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.patchcore.memory_bank import MemoryBank
-from anomaly_lib.errors import AnomalyError, ModelFileError
+from anomaly_lib.errors import AnomalyError, ModelFileError, is_out_of_memory
+from anomaly_lib.networks.devices import pick_device
 
 _DETECTORS: dict[str, type[Detector]] = {
     detector.method: detector for detector in (PatchCore, Gaussian, PatchSVDD, Ensemble)
@@ -49,10 +50,13 @@ def load_detector(folder: Path | str, *, device: str = "auto", weights: str | No
     """
     folder = Path(folder)
     if holds_official_patchcore(folder):
-        members = [_from_official(member, device, weights) for member in read_official_patchcore(folder)]
-        return members[0] if len(members) == 1 else Ensemble.of_fitted(members)
+        pick_device(device)  # what is wrong with it is none of the model's damage
+        official = read_official_patchcore(folder)
+        with _without_a_traceback(folder):
+            members = [_from_official(member, device, weights) for member in official]
+            return members[0] if len(members) == 1 else Ensemble.of_fitted(members)
     kind = _kind(folder, read_description(folder))
-    with _damage_named(folder):
+    with _without_a_traceback(folder):
         return kind.load(folder, device=device, weights=weights)
 
 
@@ -71,20 +75,19 @@ def saved_transform(folder: Path) -> Transform:
     """Return the geometry of the model in `folder`, from its description; errors as in `load_detector`."""
     if holds_official_patchcore(folder):
         return _official_transform(official_patchcore_parameters(folder))
-    description = read_description(folder)
-    _kind(folder, description)
-    with _damage_named(folder):
-        return Transform(**description["transform"])
+    kind = _kind(folder, read_description(folder))
+    with damage_named(folder):
+        return Transform(**read_description(folder, kind.saved)["transform"])
 
 
 @contextmanager
-def _damage_named(folder: Path) -> Iterator[None]:
-    """Raise `ModelFileError` where something that every model has is missing, or not what it should be."""
+def _without_a_traceback(folder: Path) -> Iterator[None]:
+    """Raise `ModelFileError` where a library refuses what no check of ours did."""
     try:
         yield
-    except (AnomalyError, torch.OutOfMemoryError):  # these say themselves what is wrong
-        raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, AnomalyError) or is_out_of_memory(error):  # these say themselves what is wrong
+            raise
         raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
 
 
@@ -121,4 +124,5 @@ def _from_official(member: OfficialPatchCore, device: str, weights: str | None) 
         precision="fp32",
     )
     rows = torch.from_numpy(member.memory_bank).to(model.device)
+    model.require_patches()
     return model.of_bank(MemoryBank.of_rows(rows, torch.Generator().manual_seed(model.seed)))

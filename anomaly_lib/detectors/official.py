@@ -8,14 +8,17 @@ faiss index, ``nnscorer_search_index.faiss``; an ensemble has one pair for each 
 import io
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anomaly_lib.errors import ModelFileError
+from anomaly_lib.detectors.parameters import Constraint, Each, Text, Whole
+from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.pickles import require_plain_pickle
+from anomaly_lib.reading import opened, read_within
 
 _PARAMETERS = "patchcore_params.pkl"
 _INDEX = "nnscorer_search_index.faiss"
@@ -23,25 +26,13 @@ _INDEX = "nnscorer_search_index.faiss"
 _LONGEST = 2**20
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 2**16
-
-
-_NEEDED: Mapping[str, Callable[[Any], bool]] = {
-    "backbone.name": lambda value: isinstance(value, str),
-    "layers_to_extract_from": lambda value: (
-        isinstance(value, list | tuple) and all(isinstance(layer, str) for layer in value)
-    ),
-    "input_shape": lambda value: (
-        isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_size, value))
-    ),
-    "pretrain_embed_dimension": _is_size,
-    "target_embed_dimension": _is_size,
-    "patchsize": _is_size,
+_NEEDED: Mapping[str, Constraint] = {
+    "backbone.name": Text(),
+    "layers_to_extract_from": Each(Text(), 1, 100),
+    "input_shape": Each(Whole(1, 4096), 3, 3),
+    "pretrain_embed_dimension": Whole(1, 2**16),
+    "target_embed_dimension": Whole(1, 2**16),
+    "patchsize": Whole(1, 2**8),
 }
 """The parameters that a model needs, and what each has to be."""
 
@@ -58,7 +49,7 @@ _INDEX_HEADER = np.dtype(
 )
 """How a faiss index begins; ``IxF2`` and the older ``IxFl`` are flat ones of L2 distances."""
 
-_FLAT = (b"IxF2", b"IxFl")
+_FLAT, _L2 = (b"IxF2", b"IxFl"), 1
 
 
 @dataclass(frozen=True)
@@ -125,9 +116,11 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _read_parameters(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > _LONGEST:
-            raise ValueError(f"it is longer than {_LONGEST} bytes")
-        parameters = _PlainUnpickler(io.BytesIO(file.read_bytes())).load()
+        content = read_within(file, _LONGEST)
+        require_plain_pickle(content)
+        parameters = _PlainUnpickler(io.BytesIO(content)).load()
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged pickle can raise almost anything
         raise ModelFileError(f"refused to read {file}: {error}") from None
     if not isinstance(parameters, dict):
@@ -135,9 +128,13 @@ def _read_parameters(file: Path) -> dict[str, Any]:
     missing = [name for name in _NEEDED if name not in parameters]
     if missing:
         raise ModelFileError(f"{file} is no official PatchCore model: it lacks {', '.join(missing)}")
-    for name, fits in _NEEDED.items():
-        if not fits(parameters[name]):
-            raise ModelFileError(f"{file} is no official PatchCore model: its {name} makes no sense")
+    for name, constraint in _NEEDED.items():
+        try:
+            constraint.require(name, parameters[name])
+        except ParameterError as error:
+            raise ModelFileError(
+                f"{file} is no official PatchCore model: its {name} makes no sense ({error})"
+            ) from None
     return {name: parameters[name] for name in _NEEDED}
 
 
@@ -147,15 +144,17 @@ def _read_index(file: Path) -> np.ndarray:
     Read as bytes and not by faiss, which follows other kinds of index to further files. After the header come
     the number of floats and the floats.
     """
-    if not file.is_file():
+    if not file.exists():
         raise ModelFileError(f"no index {file}: it belongs beside {_PARAMETERS}")
     try:
-        with file.open("rb") as stream:
+        with opened(file) as stream:
             header = np.frombuffer(stream.read(_INDEX_HEADER.itemsize), _INDEX_HEADER)[0]
             rows, columns = int(header["rows"]), int(header["columns"])
-            fits = header["floats"] == rows * columns == (file.stat().st_size - stream.tell()) / 4
-            if header["kind"] not in _FLAT or columns < 1 or not fits:
+            size = stream.seek(0, io.SEEK_END) - _INDEX_HEADER.itemsize
+            fits = header["floats"] == rows * columns and size == 4 * rows * columns
+            if header["kind"] not in _FLAT or header["metric"] != _L2 or columns < 1 or not fits:
                 raise ValueError("it is no whole flat index of L2 distances")
+            stream.seek(_INDEX_HEADER.itemsize)
             bank = np.fromfile(stream, np.dtype("<f4"), rows * columns).reshape(rows, columns)
     except (OSError, ValueError, IndexError, OverflowError) as error:
         raise ModelFileError(f"cannot read the faiss index {file}: {error}") from None

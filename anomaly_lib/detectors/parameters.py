@@ -21,7 +21,7 @@ class Whole:
     """Whole numbers of at least `least` and at most `most`."""
 
     least: int
-    most: int | None = None
+    most: int = 2**63 - 1
 
     def require(self, name: str, value: Any) -> None:
         """Raise `ParameterError` for any other value."""
@@ -30,7 +30,7 @@ class Whole:
         if value < self.least:
             limit = "not be negative" if self.least == 0 else f"be at least {self.least}"
             raise ParameterError(f"{name} is {value}: it must {limit}")
-        if self.most is not None and value > self.most:
+        if value > self.most:
             raise ParameterError(f"{name} is {value}: it must be at most {self.most}")
 
 
@@ -46,12 +46,16 @@ class Interval:
         """Raise `ParameterError` for any other value."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ParameterError(f"{name} is {value!r}: it must be a number")
-        inside = math.isfinite(value) and (self.low <= value if self.closed else self.low < value)
-        if not (inside and value < self.high):
+        # A whole number may be too large for a float.
+        finite = abs(value) < 2**1024 if isinstance(value, int) else math.isfinite(value)
+        inside = self.low <= value if self.closed else self.low < value
+        if not (finite and inside and value < self.high):
             raise ParameterError(f"{name} is {value}: it must be {self._words}")
 
     @property
     def _words(self) -> str:
+        if math.isinf(self.low):
+            return "finite"
         if math.isfinite(self.high):
             return f"between {self.low:g} and {self.high:g}"
         return "finite and not negative" if self.closed else "finite and positive"
@@ -83,7 +87,9 @@ class Choice:
 
 FLAG = Choice((True, False))
 
-SEED = Whole(0, 2**63 - 1)
+SEED = Whole(0)
+
+FINITE = Interval(-math.inf)
 
 RATE = Interval(0, 1)
 
@@ -112,16 +118,47 @@ class Optional:
 
 @dataclass(frozen=True)
 class Each:
-    """Tuples of what `constraint` allows."""
+    """Lists of at least `least` and at most `most` of what `constraint` allows."""
 
     constraint: Constraint
+    least: int = 0
+    most: int = 2**16
 
     def require(self, name: str, value: Any) -> None:
         """Raise `ParameterError` for any other value."""
-        if not isinstance(value, tuple):
+        if not isinstance(value, tuple | list):
             raise ParameterError(f"{name} is {value!r}: it must be a list")
+        if not self.least <= len(value) <= self.most:
+            many = f"{self.least}" if self.least == self.most else f"{self.least} to {self.most}"
+            raise ParameterError(f"{name} is a list of {len(value)}: it must be of {many}")
         for item in value:
             self.constraint.require(name, item)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Dictionaries of these names and no others, each with what its constraint allows."""
+
+    entries: Mapping[str, Constraint]
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        if not isinstance(value, dict):
+            raise ParameterError(f"{name} is {value!r}: it must be a dictionary")
+        if odd := sorted(set(value) ^ set(self.entries)):
+            raise ParameterError(f"{name} {'has' if odd[0] in value else 'lacks'} {odd[0]!r}")
+        for entry, constraint in self.entries.items():
+            constraint.require(f"{name}.{entry}", value[entry])
+
+
+@dataclass(frozen=True)
+class Names:
+    """Dictionaries of anything."""
+
+    def require(self, name: str, value: Any) -> None:
+        """Raise `ParameterError` for any other value."""
+        if not isinstance(value, dict):
+            raise ParameterError(f"{name} is {value!r}: it must be a dictionary")
 
 
 def require_all(constraints: Mapping[str, Constraint], holder: object) -> None:

@@ -19,7 +19,7 @@ class CoresetSize:
     def require(self, name: str, value: Any) -> None:
         """Raise `ParameterError` for any other value."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not (0 < value <= 1 or (value > 1 and float(value).is_integer())):
+        if not number or not (0 < value <= 1 or (1 < value < 2**53 and float(value).is_integer())):
             raise ParameterError(
                 f"{name} is {value!r}: give a share of the patches in (0, 1] or a number of rows"
             )

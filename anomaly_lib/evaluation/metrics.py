@@ -20,6 +20,11 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
 
     It is nan when either class is missing. Raises ValueError for unequal shapes and non-finite scores,
     as every function of this module does.
+
+    Examples
+    --------
+    >>> auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])  # 0.35 is above one of two good, 0.8 above both
+    0.75
     """
     return rank(scores, labels).auroc
 
@@ -28,17 +33,34 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     """Sum of precision times gain in recall over the distinct scores (n,); nan without positives.
 
     The definition is scikit-learn's: no interpolation between thresholds.
+
+    Examples
+    --------
+    >>> average_precision([0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1])  # the mean of 1 / 1 and 2 / 3
+    0.8333333333333333
     """
     return rank(scores, labels).average_precision
 
 
 def f1_max(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Highest F1 that any threshold on scores (n,) reaches; nan without positives."""
+    """Highest F1 that any threshold on scores (n,) reaches; nan without positives.
+
+    Examples
+    --------
+    >>> f1_max([0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1])  # at 0.3: two hits and one false alarm
+    0.8
+    """
     return rank(scores, labels).f1_max
 
 
 def f1(scores: ArrayLike, labels: ArrayLike, threshold: float) -> float:
-    """F1 of the decisions `scores >= threshold`; nan without positives or for a nan threshold."""
+    """F1 of the decisions `scores >= threshold`; nan without positives or for a nan threshold.
+
+    Examples
+    --------
+    >>> f1([0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1], threshold=0.4)  # one hit, one false alarm, one missed
+    0.5
+    """
     hits, alarms, positives, _ = _decide(scores, labels, threshold)
     return 2 * hits / (hits + alarms + positives) if positives else np.nan
 
@@ -47,6 +69,11 @@ def balanced_accuracy(scores: ArrayLike, labels: ArrayLike, threshold: float) ->
     """Mean of sensitivity and specificity of `scores >= threshold`.
 
     It is nan when either class is missing or the threshold is nan.
+
+    Examples
+    --------
+    >>> balanced_accuracy([0.1, 0.2, 0.3, 0.8], [0, 0, 0, 1], threshold=0.3)  # all of one, two of three
+    0.8333333333333333
     """
     hits, alarms, positives, negatives = _decide(scores, labels, threshold)
     if not (positives and negatives):
@@ -97,6 +124,14 @@ def pixel_metrics(maps: ArrayLike, masks: ArrayLike, *, fpr_limit: float = 0.3) 
     References
     ----------
     Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5.1.
+
+    Examples
+    --------
+    >>> masks = np.zeros((2, 4, 4), bool)  # of a defective image and a good one
+    >>> masks[0, :2, :2] = True
+    >>> pixels = pixel_metrics(masks * 0.9, masks)
+    >>> pixels.full_pixel_auroc, pixels.aupro, pixels.f1_threshold
+    (1.0, 1.0, 0.9)
     """
     maps, masks = _checked(maps, masks, names=("maps", "masks"))
     if maps.ndim != 3:

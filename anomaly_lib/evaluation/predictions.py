@@ -5,11 +5,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from anomaly_lib.errors import DataError
 from anomaly_lib.files import new_file
+from anomaly_lib.reading import opened
 
 
 @dataclass(frozen=True)
@@ -110,20 +112,61 @@ def load_predictions(file: Path | str) -> Predictions:
         When it is missing or no such file.
     """
     names = [one.name for one in fields(Predictions) if one.name != "parts"]
+    file = Path(file)
+    if not file.exists():
+        raise DataError(f"no predictions in {file}: run `anomaly train` or `anomaly evaluate`")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in names}
-            parts = _parts(arrays)
+        with opened(file) as stream, zipfile.ZipFile(stream) as archive:
+            arrays = {name: _array(archive, name) for name in _names(archive, file.stat().st_size)}
+        values: dict[str, Any] = {name: arrays[name] for name in names}
         for name in ("optimal_threshold", "threshold"):
-            values[name] = float(values[name])
-    except FileNotFoundError:
-        raise DataError(f"no predictions in {file}: run `anomaly train` or `anomaly evaluate`") from None
-    except (KeyError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} is not a predictions file of this library: {error}") from None
-    predictions = Predictions(**values, parts=parts)
-    if reason := _inconsistency(predictions):
+            values[name] = _number(name, values[name])
+        predictions = Predictions(**values, parts=_parts(arrays))
+        reason = _inconsistency(predictions)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged archive can raise almost anything
+        raise DataError(f"{file} is not a predictions file of this library: {error!r}") from None
+    if reason:
         raise DataError(f"{file} is not a predictions file of this library: {reason}")
     return predictions
+
+
+def _names(archive: zipfile.ZipFile, size: int) -> list[str]:
+    """Return the names of the arrays in an archive of so many bytes, which are not compressed.
+
+    Raises
+    ------
+    ValueError
+        When a name is there twice, or the archive would unpack to more than it is.
+    """
+    entries = archive.infolist()
+    names = [entry.filename.removesuffix(".npy") for entry in entries]
+    if len(set(names)) < len(names):
+        raise ValueError("an array is there twice")
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError("it unpacks to more than it is")
+    return names
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Return an array, when its header asks for no more memory than there are bytes of it."""
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError(f"{name} has a header of another version")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != entry.file_size - stream.tell():
+            raise ValueError(f"{name} has other bytes than its shape says")
+    with archive.open(entry) as stream:
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _number(name: str, value: np.ndarray) -> float:
+    if value.dtype.kind != "f" or value.shape != ():
+        raise ValueError(f"{name} is {value.dtype} of shape {value.shape}")
+    return float(value)
 
 
 def _inconsistency(predictions: Predictions) -> str | None:
@@ -145,6 +188,10 @@ def _inconsistency(predictions: Predictions) -> str | None:
     for scores in (predictions.scores, *predictions.parts.values()):
         if reason := _unfit_scores(scores, images, predictions.masks.shape):
             return reason
+    for flags in (predictions.imagewise_gt, predictions.pixelwise_gt, predictions.pixelwise_known):
+        if flags.size and flags.view(np.uint8).max() > 1:  # true is 1 and nothing else, or sums go wrong
+            return "a flag is neither true nor false"
+    predictions.fnames.tolist()  # or it raises for what is no character
     if math.isinf(predictions.threshold) or math.isinf(predictions.optimal_threshold):
         return "a threshold is infinite"
     return None

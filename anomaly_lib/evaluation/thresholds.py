@@ -21,6 +21,11 @@ def f1_optimal_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
     ------
     ValueError
         When the shapes differ, a score is not finite, or the labels are neither boolean nor integer.
+
+    Examples
+    --------
+    >>> f1_optimal_threshold([0.1, 0.4, 0.3, 0.8], [0, 0, 1, 1])
+    0.3
     """
     return rank(scores, labels).f1_threshold
 

@@ -35,7 +35,14 @@ def augmentation_of(kinds: Sequence[str], generator: torch.Generator) -> Change:
 
 
 def augmented(images: torch.Tensor, kinds: Sequence[str], generator: torch.Generator) -> torch.Tensor:
-    """Return the images (n, 3, h, w) in [0, 1], half of them changed at random within `kinds`."""
+    """Return the images (n, 3, h, w) in [0, 1], half of them changed at random within `kinds`.
+
+    Examples
+    --------
+    >>> good = torch.rand(4, 3, 32, 32)
+    >>> augmented(good, ["flip", "noise"], torch.Generator().manual_seed(0)).shape
+    torch.Size([4, 3, 32, 32])
+    """
     draw = _Draw(generator)
     changed = [_changed(image, kinds, draw) if draw.chance(0.5) else image for image in images]
     return torch.stack(changed).clamp_(0, 1) if changed else images

@@ -72,6 +72,12 @@ def greedy_coreset(
     distance outside. Then all rows are brought up to date with one matrix product. No row is selected twice,
     not even among duplicates. Distances are those of fp32 matrix products: good to some 1e-6 of the squared
     extent of all rows.
+
+    Examples
+    --------
+    >>> rows = torch.tensor([[0.0], [1.0], [2.0], [10.0]])
+    >>> greedy_coreset(rows, 3, start_at_all(rows))  # 10 is far from all, 0 from 10, 2 from both
+    tensor([3, 0, 2])
     """
     if not 1 <= size <= len(rows):
         raise ValueError(f"a coreset of {size} rows was asked of {len(rows)} rows")

@@ -28,6 +28,12 @@ class NeighborIndex:
         (m,) integers: rows of a query's own group are no neighbours.
     queries
         How many are to be expected, over all searches; few are not worth the preparation.
+
+    Examples
+    --------
+    >>> index = NeighborIndex(torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]))
+    >>> index.search(torch.tensor([[3.0, 3.0]]), k=2)  # squared distances, and rows of the bank
+    (tensor([[ 1., 18.]]), tensor([[1, 0]]))
     """
 
     def __init__(

@@ -22,6 +22,12 @@ def embed_patches(
     The grid is the first layer's. Equal to the official unfold, resize and two adaptive means up to rounding,
     but the means are taken before the resize and in one step, so that the c * patchsize^2 values of a patch
     are never resized, nor stored for more than one image.
+
+    Examples
+    --------
+    >>> layers = torch.zeros(2, 24, 28, 28), torch.zeros(2, 40, 14, 14)
+    >>> embed_patches(layers, pretrain_dim=64, target_dim=32).shape
+    torch.Size([2, 28, 28, 32])
     """
     height, width = _grid(maps[0], patchsize)
     features = maps[0].new_zeros(len(maps[0]), height, width, target_dim)
@@ -50,6 +56,11 @@ def smooth_maps(patch_scores: torch.Tensor, size: tuple[int, int], sigma: float 
     Bilinear upsampling followed by a Gaussian of `sigma` output pixels, as the official PatchCore does with
     ``F.interpolate`` and ``scipy.ndimage.gaussian_filter``. Both are linear and separable, so that two small
     matrix products do it.
+
+    Examples
+    --------
+    >>> smooth_maps(torch.tensor([[[0.0, 1.0]]]), size=(1, 4), sigma=0.5)
+    tensor([[[0.0269, 0.2767, 0.7233, 0.9731]]])
     """
     rows = _upsampling(patch_scores.shape[1], size[0], sigma).to(patch_scores)
     columns = _upsampling(patch_scores.shape[2], size[1], sigma).to(patch_scores)
@@ -62,6 +73,11 @@ def spread_scores(scores: torch.Tensor, size: tuple[int, int], side: int, stride
     Patches are `side` pixels wide and `stride` (at most `side`) apart, the first in the corner: equation 7 of
     Yi and Yoon, ACCV 2020, the official Patch SVDD's ``distribute_scores``. The mean is linear and separable,
     so that two small matrix products do it. Pixels beyond the last patch take the nearest covered score.
+
+    Examples
+    --------
+    >>> spread_scores(torch.tensor([[[1.0, 2.0]]]), size=(1, 6), side=4, stride=2)
+    tensor([[[1.0000, 1.0000, 1.5000, 1.5000, 2.0000, 2.0000]]])
     """
     rows = _covering(scores.shape[1], size[0], side, stride).to(scores)
     columns = _covering(scores.shape[2], size[1], side, stride).to(scores)

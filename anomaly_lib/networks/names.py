@@ -54,7 +54,13 @@ ALIASES = {
 
 
 def timm_name(name: str) -> str:
-    """Return timm's name of the backbone `name`."""
+    """Return timm's name of the backbone `name`.
+
+    Examples
+    --------
+    >>> timm_name("efficientnet-b4"), timm_name("convnext_tiny")
+    ('tf_efficientnet_b4.aa_in1k', 'convnext_tiny')
+    """
     return ALIASES.get(name, name)
 
 

@@ -12,25 +12,36 @@ A run of `train` is ``RESULTS/<log_project>/<log_group>``, one of `evaluate` is 
     training/<dataset>_<category>.csv       losses of every epoch, of methods that train in epochs
 """
 
+import errno
+import io
+import itertools
 import json
+import os
 import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from anomaly_lib.errors import DataError
-from anomaly_lib.files import new_file
+from anomaly_lib.files import file_name, new_file, sweep_unfinished
+from anomaly_lib.reading import read_within
 
 try:
     import resource
 except ImportError:  # Windows has no such module
     resource = None  # type: ignore[assignment]
 
+# More than a table of thousands of categories.
+_LONGEST = 2**24
+
+# Where something may be left half written, beside the folder itself.
+_PLACES = ("models", "predictions", "segmentation_images", "segmentation_images/*", "training")
 _VERSIONS = ("anomaly_lib", "torch", "torchvision", "timm", "numpy", "pillow")
 
 
@@ -99,49 +110,102 @@ class Run:
 
     def model(self, row_name: str) -> Path:
         """Return the folder of a category's model."""
-        return self.folder / "models" / row_name
+        return self.folder / "models" / file_name(row_name)
 
     def predictions(self, row_name: str) -> Path:
         """Return the file of a category's predictions."""
-        return self.folder / "predictions" / f"{row_name}.npz"
+        return self.folder / "predictions" / file_name(row_name, ".npz")
 
     def segmentation_images(self, row_name: str) -> Path:
         """Return the folder of a category's pictures."""
-        return self.folder / "segmentation_images" / row_name
+        return self.folder / "segmentation_images" / file_name(row_name)
 
     def training_log(self, row_name: str) -> Path:
         """Return the file of a category's epochs."""
-        return self.folder / "training" / f"{row_name}.csv"
+        return self.folder / "training" / file_name(row_name, ".csv")
 
-    @property
-    def tensorboard(self) -> Path:
-        """The folder of TensorBoard's files."""
-        return self.folder / "tensorboard"
+    def tensorboard(self, row_name: str, part: str = "") -> Path:
+        """Return the folder of a category's file for TensorBoard, or of a `part` of what it tells."""
+        return self.folder / "tensorboard" / file_name(row_name, part)
 
 
 def new_run_folder(wanted: Path) -> Path:
-    """Make and return `wanted`, or with ``_0``, ``_1`` ... appended the first that does not exist."""
-    number = -1
-    while True:
-        folder = wanted if number < 0 else wanted.with_name(f"{wanted.name}_{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise DataError(
-                f"cannot write results to {folder}: {error.strerror}; choose another folder"
-            ) from None
-        else:
-            return folder
+    """Make and return `wanted`, or with ``_0``, ``_1`` ... appended the first name that is free.
+
+    What killed runs have left half written in those before it is removed.
+
+    Raises
+    ------
+    DataError
+        When `wanted` has no name of its own, is something else than a folder, or cannot be made.
+    """
+    if wanted.name in ("", ".."):
+        raise DataError(f"cannot write results to {wanted}: it has no name of its own; choose another folder")
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for folder in _numbered(wanted):
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+            if folder == wanted and not folder.is_dir():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+            _sweep(folder)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)  # a ValueError: of a null character
+        if isinstance(error, FileExistsError):
+            reason = f"{error.filename} is no folder"
+        raise DataError(f"cannot write results to {wanted}: {reason}; choose another folder") from None
+    raise AssertionError("there is no end of numbers")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed run has left half written."""
+    sweep_unfinished(folder)
+    for pattern in _PLACES:
+        for place in folder.glob(pattern):
+            sweep_unfinished(place)
+
+
+def _numbered(wanted: Path) -> Iterator[Path]:
+    """Yield `wanted` and, without end, the names with a number."""
+    yield wanted
+    for number in itertools.count():
+        yield wanted.with_name(f"{wanted.name}_{number}")
 
 
 def load_results(folder: Path | str) -> pd.DataFrame:
-    """Return results.csv of a run folder: a row for each category, indexed by its name, and last ``Mean``."""
+    """Return results.csv of a run folder: a row for each category, indexed by its name, and last ``Mean``.
+
+    Raises
+    ------
+    DataError
+        When there is none, or it is no such table of numbers; a cell may be empty, but not infinite.
+    """
     file = Path(folder) / "results.csv"
-    if not file.is_file():
+    if not file.exists():
         raise DataError(f"no results in {folder}: give the folder of a finished run")
-    return pd.read_csv(file, index_col="Row Names")
+    try:
+        content = io.BytesIO(read_within(file, _LONGEST))
+        table = pd.read_csv(content, index_col="Row Names", encoding="utf-8", dtype={"Row Names": str})
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged table can make pandas raise almost anything
+        raise DataError(f"{file} is no table of results ({error}): run it again") from None
+    if reason := _unfit(table):
+        raise DataError(f"{file} is no table of results ({reason}): run it again")
+    return table
+
+
+def _unfit(table: pd.DataFrame) -> str | None:
+    """Return what is wrong with a table that was read from a file, if anything is."""
+    if not len(table) or table.index[-1] != "Mean":
+        return "its last row is not the mean"
+    if table.index.hasnans or table.index.has_duplicates:
+        return "a row has no name, or that of another"
+    for name, values in table.items():
+        if values.dtype.kind not in "fi" or np.isinf(values).any():
+            return f"not all of {name} are finite numbers"
+    return None
 
 
 def _peak_memory_mb() -> int | None:

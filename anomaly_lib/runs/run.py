@@ -1,5 +1,6 @@
 """Runs: load data, fit, score, measure, save."""
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from anomaly_lib.detectors import Detector
 from anomaly_lib.errors import ParameterError
 from anomaly_lib.evaluation.measures import RESULT_COLUMNS, aurocs, has_pixel_truth, measure
 from anomaly_lib.evaluation.predictions import Predictions, Scores
+from anomaly_lib.files import file_name
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.runs.folder import Run, new_run_folder
 from anomaly_lib.runs.sources import DetectorSource, MakeDetector, NewDetector
@@ -131,7 +133,7 @@ def _fit(stage: Stage, detector: Detector, category: Category) -> None:
         scores = early.score(category.test_images(early.transform, stage.data.batch_size))
         return aurocs(predictions_of(scores, category, early.transform, math.nan))
 
-    tensorboard = stage.run.tensorboard / f"{row_name}_training" if stage.saving.tensorboard else None
+    tensorboard = stage.run.tensorboard(row_name, "_training") if stage.saving.tensorboard else None
     watch = TrainingLog(stage.run.training_log(row_name), look, tensorboard)
     with stage.run.timed(row_name, "fit"):
         images = category.train_images(detector.transform, stage.data.batch_size)
@@ -153,14 +155,14 @@ def _evaluate_category(stage: Stage, detector: Detector, category: Category) -> 
         _warn_of_missing_truth(predictions, category)
         measures = measure(predictions)
         predictions = replace(predictions, optimal_threshold=measures.optimal_threshold)
-        tables = detector.tables(scores, category.labels)
+        run.add(row_name, measures.row, detector.tables(scores, category.labels))  # whatever fails below
     with run.timed(row_name, "save"):
         predictions.save(run.predictions(row_name))
         if stage.saving.segmentation_images and scores.maps is not None:
             _save_segmentation_images(run.segmentation_images(row_name), predictions, detector.transform)
-    if stage.saving.tensorboard:
-        write_tensorboard(run.tensorboard, row_name, measures.row, predictions)
-    run.add(row_name, measures.row, tables)
+        if stage.saving.tensorboard:
+            write_tensorboard(run.tensorboard(row_name), measures.row, predictions)
+    run.write()  # with the seconds that saving took
 
 
 def predictions_of(scores: Scores, category: Category, transform: Transform, threshold: float) -> Predictions:
@@ -188,11 +190,22 @@ def _warn_of_missing_truth(predictions: Predictions, category: Category) -> None
 
 def _save_segmentation_images(folder: Path, predictions: Predictions, transform: Transform) -> None:
     """Write [image | ground truth | map] for each test image, all in one colour range."""
-    folder.mkdir(parents=True)
     colours = map_range(predictions.pixelwise_pred)
+    names = _picture_names([Path(name) for name in predictions.fnames])
     for i, name in enumerate(predictions.fnames):
         picture = transform.image(read_picture(Path(name))).permute(1, 2, 0).numpy()
         mask = predictions.masks[i] if predictions.pixelwise_known[i] else None
-        # The official name: the last four parts of the path, joined.
-        file = folder / ("_".join((*Path(name).parts[-4:-1], Path(name).stem)) + ".png")
-        save_segmentation_image(file, picture, mask, predictions.pixelwise_pred[i], colours)
+        save_segmentation_image(folder / names[i], picture, mask, predictions.pixelwise_pred[i], colours)
+
+
+def _picture_names(images: Sequence[Path]) -> list[str]:
+    """Return the official name for each image's picture, with a number where another one has it.
+
+    It is the last four parts of the path, joined: of ``a/b_c.png``, ``a_b/c.png`` and ``a/b_c.jpg`` the same.
+    """
+    names: dict[str, None] = {}
+    for image in images:
+        name = "_".join((*image.parts[-4:-1], image.stem))
+        numbered = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        names[next(new for new in (file_name(one, ".png") for one in numbered) if new not in names)] = None
+    return list(names)

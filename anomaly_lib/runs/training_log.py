@@ -4,16 +4,12 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from anomaly_lib.detectors import Detector
 from anomaly_lib.files import new_file
-from anomaly_lib.runs.tensorboard import open_writer, write_scalars
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from anomaly_lib.runs.tensorboard import EventFile, open_events
 
 Look = Callable[[Detector], Mapping[str, float]]
 
@@ -48,10 +44,10 @@ class TrainingLog:
         self._rows.append({"epoch": epoch, "seconds": round(time.perf_counter() - self._start, 1), **values})
         with new_file(self._file) as unfinished:
             pd.DataFrame(self._rows).to_csv(unfinished, index=False)
-        if self._writer is not None:
-            write_scalars(self._writer, values, epoch)
+        if self._events is not None:
+            self._events.add(values, epoch)
         return look
 
     @cached_property
-    def _writer(self) -> "SummaryWriter | None":
-        return None if self._tensorboard is None else open_writer(self._tensorboard)
+    def _events(self) -> EventFile | None:
+        return None if self._tensorboard is None else open_events(self._tensorboard)

@@ -120,8 +120,7 @@ def run_notebook(
 def _environment(quick: bool) -> dict[str, str]:
     """Return the kernel's environment variables."""
     settings = {"ANOMALY_QUICK": str(int(quick)), "ANOMALY_WORK": str(folders.work_folder())}
-    # Where other programs use the same cores, threads that spin while they wait take three times as long.
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **settings}
+    return os.environ | settings
 
 
 async def _execute(client: "NotebookClient", place: "_Place", environment: dict[str, str]) -> None:

@@ -56,7 +56,6 @@ def address(notebook: Path) -> Iterator[str]:
     write_json(extension / "notification.jupyterlab-settings", NOTIFICATION)
     environment = os.environ | {
         "ANOMALY_QUICK": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
         "JUPYTER_CONFIG_DIR": str(own / "config"),
         "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
         "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),

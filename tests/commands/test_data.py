@@ -17,6 +17,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(generate, name, count)
 
 
+@pytest.mark.slow
 def test_the_sample_is_made_in_the_folder_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(anomaly, ["data", "sample", str(tmp_path / "here"), "--seed", "1"])
     assert result.exit_code == 0, result.output

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from running import error_of, run
 
 from anomaly_lib import (
+    Backbone,
     Gaussian,
     commandline_args,
     get_train_args,
@@ -106,6 +108,38 @@ def test_options_are_the_detector_s(
     model = load_detector(tmp_path / "project" / "group" / "models" / "mvtec_disc", device="cpu")
     assert isinstance(model, Gaussian)
     assert {name: getattr(model, name) for name in attributes} == attributes
+
+
+@pytest.mark.parametrize(
+    ("gaussian", "dataset", "largest"),
+    [
+        ((), (), 6),  # all test images at once: the default is more
+        ((), ("--batch_size", "3"), 3),
+        (("--batch_size", "2"), (), 2),
+        (("--batch_size", "2"), ("--batch_size", "3"), 2),
+        (("--batch_size", "4"), ("--batch_size", "3"), 4),
+    ],
+)
+def test_the_network_sees_as_many_images_at_a_time_as_asked_for(
+    words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gaussian: tuple[str, ...],
+    dataset: tuple[str, ...],
+    largest: int,
+) -> None:
+    seen = []
+    features = Backbone.__call__
+
+    def count(backbone: Backbone, images: torch.Tensor) -> list[torch.Tensor]:
+        seen.append(len(images))
+        return features(backbone, images)
+
+    monkeypatch.setattr(Backbone, "__call__", count)
+    result = run(words(tmp_path, *gaussian, "--fold", "all", dataset=("-d", "disc", *dataset)))
+    assert result.exit_code == 0, result.output
+    assert max(seen) == largest
+    assert sum(seen) == 5 + 6  # to train on and to test
 
 
 @pytest.mark.parametrize(

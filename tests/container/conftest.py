@@ -24,8 +24,11 @@ def _engine() -> None:
 
 @pytest.fixture(scope="session")
 def workshop(_engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    """Yield a copy of the repository with a built image, whose ``work`` and ``notebooks`` `OWNER` owns."""
-    folder = tmp_path_factory.mktemp("workshop")
+    """Yield a copy of the repository with a built image, whose ``work`` and ``notebooks`` `OWNER` owns.
+
+    Its path has what paths of real people have: spaces, brackets, a letter beyond ASCII.
+    """
+    folder = tmp_path_factory.mktemp("Frank's workshop (größer) ")
     copy_repository(folder)
     for name in ("work", "notebooks"):
         (folder / name).mkdir(exist_ok=True)

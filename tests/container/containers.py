@@ -6,10 +6,15 @@ import re
 import shutil
 import socket
 import subprocess
+import time
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import requests
+import websocket
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OWNER = (1234, 2345) if os.getuid() == 0 else (os.getuid(), os.getgid())
@@ -46,6 +51,11 @@ class Workshop:
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return done
 
+    def config(self, *profiles: str, **environment: str) -> dict:
+        """Return the compose file as Compose understands it."""
+        options = [word for profile in profiles for word in ("--profile", profile)]
+        return json.loads(self.compose(*options, "config", "--format", "json", **environment).stdout)
+
     def up(self, **environment: str) -> str:
         """Start JupyterLab and return the address that it printed."""
         self.compose("up", "--detach", "--wait", "--wait-timeout", "120", **environment)
@@ -81,12 +91,44 @@ class Workshop:
         headers = {"Authorization": f"token {token}"}
         return requests.request(method, f"{root}/api/{path}", headers=headers, timeout=30, **options)
 
+    def execute(self, url: str, code: str, started: Path) -> str:
+        """Start a kernel, have it execute code that makes the file `started`, and return the kernel."""
+        started.unlink(missing_ok=True)
+        kernel: str = self.api(url, "POST", "kernels", json={"name": "python3"}).json()["id"]
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "version": "5.3", "session": "s"}
+        content = {"code": code, "silent": False}
+        message = {
+            "header": header,
+            "parent_header": {},
+            "metadata": {},
+            "content": content,
+            "channel": "shell",
+        }
+        address = urlsplit(url)
+        connection = websocket.create_connection(
+            f"ws://{address.netloc}/api/kernels/{kernel}/channels?{address.query}", timeout=30
+        )
+        connection.send(json.dumps(message))
+        assert soon(started.exists), "the kernel did not start"
+        connection.close()
+        return kernel
+
     def down(self) -> None:
         """Remove the containers and the images' names; the build cache stays for the next time."""
         profiles = ("--profile", "demo", "--profile", "gpu", "--profile", "test")
         self.compose(
             *profiles, "down", "--volumes", "--remove-orphans", "--rmi", "all", "--timeout", "2", check=False
         )
+
+
+def soon(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Wait until something is so, and return whether it is."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _free_port() -> int:

@@ -16,21 +16,15 @@ def image(workshop: Workshop) -> dict:
     return json.loads(shown.stdout)[0]
 
 
-def config(workshop: Workshop, *profiles: str, **environment: str) -> dict:
-    """Return the compose file as Compose understands it."""
-    options = [word for profile in profiles for word in ("--profile", profile)]
-    return json.loads(workshop.compose(*options, "config", "--format", "json", **environment).stdout)
-
-
 @pytest.mark.parametrize("profiles", [(), ("gpu",), ("demo",), ("test",), ("gpu", "demo", "test")])
 def test_compose_file_is_valid_for_every_profile(workshop, profiles):
     names = {"gpu": "jupyter-gpu"}
     expected = {"jupyter", *(names.get(profile, profile) for profile in profiles)}
-    assert set(config(workshop, *profiles)["services"]) == expected
+    assert set(workshop.config(*profiles)["services"]) == expected
 
 
 def test_gpu_profile_asks_for_an_nvidia_gpu_and_is_the_same_otherwise(workshop):
-    services = config(workshop, "gpu")["services"]
+    services = workshop.config("gpu")["services"]
     gpu = services["jupyter-gpu"]
     (device,) = gpu.pop("deploy")["resources"]["reservations"]["devices"]
     assert device["driver"] == "nvidia"
@@ -40,7 +34,7 @@ def test_gpu_profile_asks_for_an_nvidia_gpu_and_is_the_same_otherwise(workshop):
 
 
 def test_services_are_locked_down(workshop):
-    for service in config(workshop, "gpu", "demo", "test")["services"].values():
+    for service in workshop.config("gpu", "demo", "test")["services"].values():
         assert service["cap_drop"] == ["ALL"]
         assert set(service["cap_add"]) == {"CHOWN", "SETGID", "SETPCAP", "SETUID"}
         assert service["read_only"]
@@ -49,12 +43,12 @@ def test_services_are_locked_down(workshop):
 
 
 def test_data_set_of_the_host_is_mounted(workshop, tmp_path):
-    service = config(workshop, ANOMALY_DATA=str(tmp_path))["services"]["jupyter"]
+    service = workshop.config(ANOMALY_DATA=str(tmp_path))["services"]["jupyter"]
     assert service["environment"]["ANOMALY_DATA"] == "/data"
     (mount,) = [volume for volume in service["volumes"] if volume["target"] == "/data"]
     assert mount["source"] == str(tmp_path)
     assert mount["read_only"]
-    assert not config(workshop)["services"]["jupyter"]["environment"]["ANOMALY_DATA"]
+    assert not workshop.config()["services"]["jupyter"]["environment"]["ANOMALY_DATA"]
 
 
 def test_image_is_under_seven_and_a_half_gigabytes(image):
@@ -106,13 +100,13 @@ def _steps_done(log: str) -> str:
 
 
 def test_demo_runs_without_a_network(workshop):
-    assert config(workshop, "demo")["services"]["demo"]["network_mode"] == "none"
+    assert workshop.config("demo")["services"]["demo"]["network_mode"] == "none"
     done = workshop.compose("run", "--rm", "--no-TTY", "demo", "anomaly", "demo", "--quick")
     page = workshop.folder / "work" / "demo" / "workshop.html"
     assert page.read_text().count("data:image/png;base64") >= 10, done.stdout[-2000:] + done.stderr[-2000:]
 
 
 def test_tests_run_in_their_own_target(workshop):
-    command = ("pytest", "-q", "-p", "no:cacheprovider", "tests/test_thresholds.py")
+    command = ("pytest", "-q", "-p", "no:cacheprovider", "tests/evaluation/test_thresholds.py")
     done = workshop.compose("run", "--build", "--rm", "--no-TTY", "test", *command)
     assert " passed" in done.stdout

@@ -1,13 +1,10 @@
 """The workshop's container, as ``docker compose up`` starts it: found at once, safe, and nothing is lost."""
 
-import json
 import time
-import uuid
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-import websocket
 from containers import OWNER, Workshop
 
 BUSY_FOREVER = """
@@ -116,31 +113,12 @@ def test_widgets_have_their_extension(workshop, url):
     assert "@jupyter-widgets/jupyterlab-manager" in listed.stdout + listed.stderr
 
 
-def _start_busy_kernel(workshop: Workshop, url: str) -> None:
-    """Start a kernel that computes for ever and will not be asked to stop."""
-    kernel = workshop.api(url, "POST", "kernels", json={"name": "python3"}).json()["id"]
-    address = urlsplit(url)
-    header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "version": "5.3", "session": "s"}
-    content = {"code": BUSY_FOREVER, "silent": False}
-    message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
-    socket = websocket.create_connection(
-        f"ws://{address.netloc}/api/kernels/{kernel}/channels?{address.query}", timeout=30
-    )
-    socket.send(json.dumps(message))
-    for _ in range(300):
-        if (workshop.folder / "work" / "busy").exists():
-            break
-        time.sleep(0.1)
-    socket.close()
-    assert (workshop.folder / "work" / "busy").exists(), "the kernel did not start"
-
-
 def test_stop_ends_a_busy_kernel_and_a_new_start_keeps_everything(workshop, url):
     notebook = workshop.api(url, "GET", "contents/notebooks/workshop.ipynb").json()
     notebook["content"]["metadata"]["edited"] = "yes"
     saved = workshop.api(url, "PUT", "contents/notebooks/workshop.ipynb", json=notebook)
     assert saved.ok
-    _start_busy_kernel(workshop, url)
+    workshop.execute(url, BUSY_FOREVER, workshop.folder / "work" / "busy")
 
     started = time.monotonic()
     workshop.compose("stop", "jupyter")

@@ -229,6 +229,14 @@ def test_a_mask_of_another_size_gives_both_sizes(root: Path) -> None:
     assert "draw the mask on the image at its full size" in said
 
 
+def test_a_mask_without_a_defect_is_named_when_it_is_needed(root: Path) -> None:
+    empty = save(root / "nut/ground_truth/dent/001_mask.png", mode="L")
+    category = read_category(root, "nut")
+    with pytest.raises(DataError) as error:
+        category.masks(Transform(8, 8))
+    assert str(error.value) == f"the mask {empty} is empty: draw the defect in white, 255"
+
+
 def test_a_mask_without_image_is_named(root: Path) -> None:
     stray = save(root / "nut/ground_truth/dent/077_mask.png", mode="L")
     said = said_of(root)

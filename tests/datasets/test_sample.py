@@ -10,6 +10,7 @@ from PIL import Image
 
 from anomaly_lib.datasets.sample import SAMPLE_CATEGORIES, generate, generate_sample
 from anomaly_lib.datasets.sample.photograph import CATEGORIES, Photograph, photograph
+from anomaly_lib.datasets.sample.surface import Surface
 from anomaly_lib.errors import DataError, ParameterError
 
 VISIBLE = slice(32, 480)  # what is left of 512 pixels after resizing to 256 and cropping 224
@@ -119,6 +120,17 @@ def test_every_image_and_every_seed_differs(category: str) -> None:
     assert (first != photograph(category, 1, 0).image).mean() > 0.3
 
 
+def test_paint_that_lies_nowhere_changes_nothing() -> None:
+    surface = Surface(np.full((6, 8, 3), 0.5), np.zeros((6, 8)), np.ones((6, 8)))
+    surface.shadow(np.zeros((6, 8)))
+    assert (surface.colour == 0.5).all()
+    shade = np.zeros((6, 8))
+    shade[2:4, 3:7] = 0.5
+    surface.shadow(shade)
+    assert (surface.colour == 0.5 * (1 - shade)[..., None]).all()
+    assert (surface.gloss == 1 - shade).all()
+
+
 def test_an_interrupted_run_leaves_no_half_category(tmp_path: Path, small: None) -> None:
     def interrupt(stage: str, done: int, total: int) -> None:
         if (stage, done) == ("steel", 3):
@@ -126,7 +138,7 @@ def test_an_interrupted_run_leaves_no_half_category(tmp_path: Path, small: None)
 
     with pytest.raises(KeyboardInterrupt):
         generate_sample(tmp_path, categories=["cloth", "steel"], progress=interrupt)
-    assert [path.name for path in tmp_path.iterdir()] == ["cloth"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "cloth"]
 
 
 def test_a_complete_category_is_left_alone_and_another_seed_replaces_it(tmp_path: Path, small: None) -> None:

@@ -22,6 +22,7 @@ def image_auroc(root: Path, category: str, size: int) -> float:
     return auroc(detector.score(data.test_images(transform)).image, data.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_one_category_is_easy_and_the_one_with_small_defects_gains_by_larger_images(
     tmp_path: Path, seed: int
@@ -33,6 +34,7 @@ def test_one_category_is_easy_and_the_one_with_small_defects_gains_by_larger_ima
     assert small + 0.05 < medium < large
 
 
+@pytest.mark.slow
 def test_the_textures_are_neither_the_worst_nor_all_perfect(tmp_path: Path) -> None:
     generate_sample(tmp_path, 0, categories=("cloth", "steel"))
     for category in ("cloth", "steel"):

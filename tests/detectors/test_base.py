@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anomaly_lib import Detector, Gaussian, PatchCore, Scores, Transform, load_detector
-from anomaly_lib.detectors.base import Images, NotFittedError, Watch
+from anomaly_lib.detectors.base import NotFittedError, Watch
+from anomaly_lib.detectors.sources import Images
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.progress import Progress
 
@@ -43,7 +44,8 @@ def as_format_1(folder: Path) -> None:
         tensors.pop(name, None)
     save_file(tensors, folder / "model.safetensors")
     description = json.loads((folder / "model.json").read_text())
-    description.pop("sha256", None)
+    for name in ("sha256", "checksum"):
+        description.pop(name, None)
     (folder / "model.json").write_text(json.dumps({**description, "format": 1}))
 
 

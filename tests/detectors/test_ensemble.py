@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from anomaly_lib import Ensemble, PatchCore, Transform, load_detector
-from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.kernels.patches import embed_patches
 from anomaly_lib.networks.backbone import Backbone
@@ -193,3 +193,16 @@ def test_an_official_ensemble_can_be_saved_as_ours(
     loaded = load_detector(tmp_path / "model", device="cpu")
     assert isinstance(loaded, Ensemble)
     assert np.array_equal(loaded.score(defective_images).image, model.score(defective_images).image)
+
+
+def test_official_members_of_a_single_row_are_refused(official_folder: Path, tmp_path: Path) -> None:
+    """Their rows have no distance to each other that could be a unit."""
+    for file in official_folder.glob("*.pkl"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+        index = faiss.IndexFlatL2(384)
+        index.add(np.ones((1, 384), np.float32))
+        faiss.write_index(
+            index, str(tmp_path / file.name.replace("patchcore_params.pkl", "nnscorer_search_index.faiss"))
+        )
+    with pytest.raises(DataError, match="no unit for its scores"):
+        load_detector(tmp_path, device="cpu")

@@ -15,7 +15,7 @@ from anomaly_lib.errors import ParameterError
 
 DETECTORS = [PatchCore, Gaussian, PatchSVDD]
 # Declared by nothing but their own conversion in the constructor.
-CHECKED_ELSEWHERE = {"transform", "device", "checkpoints", "S"}
+CHECKED_ELSEWHERE = {"transform", "device", "checkpoints"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few")
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from anomaly_lib.errors import ParameterError
 from anomaly_lib.kernels import augment as module
-from anomaly_lib.kernels.augment import AUGMENTATIONS, augmented
+from anomaly_lib.kernels.augment import AUGMENTATIONS, augmentation_of, augmented, require_augmentations
 
 NEVER, LOWEST, MIDDLE, HIGHEST = 0.99, 0.0, 0.5, 1.0
 NO_OTHERS = (NEVER,) * 3  # no blur; neither sharper, embossed nor lit; no tint
@@ -80,6 +81,16 @@ def test_the_seed_decides(images: torch.Tensor) -> None:
     assert not torch.equal(change(images, "flip"), change(images, "flip", seed=1))
     assert torch.equal(images, before)
     assert change(images[:0], "flip").shape == (0, 3, 16, 16)
+    again = augmentation_of(["flip"], torch.Generator().manual_seed(0))
+    first, second = again(images), again(images)
+    assert torch.equal(first, change(images, "flip"))
+    assert not torch.equal(first, second)  # the generator goes on
+
+
+def test_a_kind_that_there_is_not_is_named_with_those_that_there_are() -> None:
+    require_augmentations(AUGMENTATIONS)
+    with pytest.raises(ParameterError, match="unknown augmentation 'spin': use some of flip, rotate90"):
+        require_augmentations(["flip", "spin"])
 
 
 def test_draws_lie_within_their_limits_and_in_their_shares() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anomaly_lib.kernels.coreset import greedy_coreset, start_at_all, start_at_some
+from anomaly_lib.kernels.coreset import greedy_coreset, random_projection, start_at_all, start_at_some
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -148,3 +148,26 @@ def test_the_start_at_some_of_fewer_rows_takes_all() -> None:
     rows = torch.randn(4, 3, generator=seeded())
     table = torch.cdist(rows.double(), rows.double())
     assert torch.allclose(start_at_some(rows, seeded()).double(), table.mean(dim=1).square(), rtol=1e-4)
+
+
+def test_a_projection_is_spread_evenly_within_the_bounds_of_a_linear_layer() -> None:
+    projection = random_projection(400, 128, seeded())
+    assert projection.shape == (400, 128)
+    assert float(projection.abs().max()) == pytest.approx(1 / 20, rel=1e-3)
+    assert float(projection.mean()) == pytest.approx(0, abs=1e-3)
+    assert float(projection.std()) == pytest.approx(1 / 20 / 3**0.5, rel=0.02)
+    assert torch.equal(projection, random_projection(400, 128, seeded()))
+    assert not torch.equal(projection, random_projection(400, 128, seeded(1)))
+
+
+def test_a_projection_hardly_changes_which_rows_are_far_apart() -> None:
+    rows = torch.randn(60, 400, generator=seeded(2)) * torch.linspace(0.5, 2, 60)[:, None]
+    before, after = (torch.pdist(each) for each in (rows, rows @ random_projection(400, 128, seeded())))
+    assert torch.corrcoef(torch.stack([before, after]))[0, 1] > 0.95
+
+
+def test_nothing_is_projected_nor_drawn_between_equal_dimensions() -> None:
+    generator = seeded()
+    before = generator.get_state()
+    assert torch.equal(random_projection(5, 5, generator), torch.eye(5))
+    assert torch.equal(generator.get_state(), before)

@@ -138,6 +138,13 @@ def test_a_rough_search_finds_near_rows_of_other_groups(k: int) -> None:
     assert (distances / nearest_of_all < 1.5).all(dim=1).float().mean() > 0.8
 
 
+def test_in_many_dimensions_a_rough_search_is_as_good_as_any() -> None:
+    bank, queries = torch.randn(300, 200, generator=seeded()), torch.randn(50, 200, generator=seeded(1))
+    index = NeighborIndex(bank)
+    for rough, exact in zip(index.search_roughly(queries, 2), index.search(queries, 2), strict=True):
+        assert torch.equal(rough, exact)
+
+
 def test_all_rows_can_be_asked_for() -> None:
     check(torch.randn(4, 6, generator=seeded(1)), torch.randn(9, 6, generator=seeded(2)), 9)
 

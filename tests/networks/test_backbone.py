@@ -306,7 +306,8 @@ def batches_of(sizes: list[tuple[int, int]]) -> list[torch.Tensor]:
         ("test_vit", [(64, 64), (32, 128), (16, 96), (128, 32), (64, 64)]),
         ("tf_efficientnet_lite0", [(64, 64), (32, 96), (64, 64)]),
         ("vit_small_patch16_dinov3", [(32, 64), (64, 32), (16, 48)]),
-        ("convit_tiny", [(224, 224), (224, 224)]),  # remembers the distances of its tokens
+        # It remembers the distances of its tokens.
+        pytest.param("convit_tiny", [(224, 224), (224, 224)], marks=pytest.mark.slow),
     ],
 )
 def test_eight_threads_share_a_backbone(name: str, sizes: list[tuple[int, int]]) -> None:

@@ -491,6 +491,7 @@ def answer(process: subprocess.Popen[str]) -> str:
     return output.strip()
 
 
+@pytest.mark.slow
 def test_the_hub_is_asked_once_and_then_its_cache_serves_without_it(
     tmp_path: Path, hub: Hub, hub_answer: str
 ) -> None:
@@ -504,6 +505,7 @@ def test_the_hub_is_asked_once_and_then_its_cache_serves_without_it(
     assert len(hub.asked) == asked
 
 
+@pytest.mark.slow
 def test_processes_that_download_at_the_same_time_all_get_the_weights(
     tmp_path: Path, hub: Hub, hub_answer: str
 ) -> None:
@@ -512,6 +514,7 @@ def test_processes_that_download_at_the_same_time_all_get_the_weights(
     assert hub.asked.count(f"GET {HUB_ID}/resolve/main/model.safetensors") == 1
 
 
+@pytest.mark.slow
 def test_a_download_that_goes_wrong_is_one_sentence(tmp_path: Path, hub: Hub) -> None:
     ways = ("cut", "longer", "gone")
     processes = [start(tmp_path / way, hub.address(way)) for way in ways]
@@ -522,6 +525,7 @@ def test_a_download_that_goes_wrong_is_one_sentence(tmp_path: Path, hub: Hub) ->
         assert "\n" not in said
 
 
+@pytest.mark.slow
 def test_a_wrong_page_instead_of_weights_is_named_and_replaced_once_it_is_deleted(
     tmp_path: Path, hub: Hub, hub_answer: str
 ) -> None:
@@ -534,6 +538,7 @@ def test_a_wrong_page_instead_of_weights_is_named_and_replaced_once_it_is_delete
     assert answer(start(tmp_path / "work", hub.address())) == hub_answer
 
 
+@pytest.mark.slow
 def test_without_hub_and_cache_one_sentence_says_within_seconds_what_was_tried(tmp_path: Path) -> None:
     begin = time.monotonic()
     said = answer(start(tmp_path / "work", "http://127.0.0.1:9"))

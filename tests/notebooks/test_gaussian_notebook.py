@@ -45,6 +45,7 @@ def test_says_what_the_thresholds_do(executed: NotebookNode) -> None:
     assert all("of the defective and" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_runs_on_a_folder_of_one_s_own_without_masks(
     write_category: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,7 @@ def test_a_cell_that_trains_again_reads_its_own_run(executed: NotebookNode):
     pd.testing.assert_frame_equal(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -197,6 +198,7 @@ def test_runs_on_a_folder_with_little_to_measure_by(
     assert message in "".join(printed(one) for one in document.cells if one.cell_type == "code")
 
 
+@pytest.mark.slow
 def test_says_so_when_a_folder_has_no_test_images(
     write_category: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -18,7 +18,8 @@ from anomaly_lib import Detector, Scores, Transform, load_predictions, load_resu
 from anomaly_lib.datasets import Category
 from anomaly_lib.datasets.choice import DataChoice
 from anomaly_lib.datasets.transforms import AS_IT_IS, Geometry
-from anomaly_lib.detectors.base import Images, Watch, checked_batches
+from anomaly_lib.detectors.base import Watch
+from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.evaluation import metrics
 from anomaly_lib.evaluation.measures import RESULT_COLUMNS, measure
@@ -387,16 +388,17 @@ def test_a_saved_run_measured_again_gives_its_row(data: DataChoice, tmp_path: Pa
 def test_a_folder_that_exists_is_never_written_to(tmp_path: Path) -> None:
     made = [new_run_folder(tmp_path / "a" / "run") for _ in range(4)]
     assert [folder.name for folder in made] == ["run", "run_0", "run_1", "run_2"]
-    (tmp_path / "file").write_text("text")
-    assert new_run_folder(tmp_path / "file").name == "file_0"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    for folder in (tmp_path / "file" / "run", tmp_path / ("long" * 100)):
+    (tmp_path / "link").symlink_to("nowhere")
+    names = ("file", "file/run", "link", "link/run", "long" * 100, "..", "nul\0")
+    for folder in (*(tmp_path / name for name in names), Path(), Path("/")):
         with pytest.raises(DataError, match="cannot write results to") as error:
             new_run_folder(folder)
         assert "choose another folder" in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def predictions(threshold: float) -> Predictions:
 def test_known_metrics_become_scalars_and_the_scores_a_figure(tmp_path: Path, threshold: float) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     values = {"instance_auroc": 0.75, "aupro": math.nan}
-    write_tensorboard(tmp_path / "tb", "mvtec_disc", values, predictions(threshold))
+    write_tensorboard(tmp_path / "tb" / "mvtec_disc", values, predictions(threshold))
     events = accumulator.EventAccumulator(str(tmp_path / "tb" / "mvtec_disc"))
     events.Reload()
     assert events.Tags()["scalars"] == ["instance_auroc"]
@@ -44,6 +44,6 @@ def test_without_the_package_a_warning_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     with caplog.at_level(logging.WARNING, logger="anomaly_lib"):
-        write_tensorboard(tmp_path / "tb", "mvtec_disc", {"instance_auroc": 1.0}, predictions(0.5))
+        write_tensorboard(tmp_path / "tb", {"instance_auroc": 1.0}, predictions(0.5))
     assert "install the package tensorboard" in caplog.text
     assert not (tmp_path / "tb").exists()

@@ -4,8 +4,6 @@ import itertools
 import json
 import logging
 import os
-import shutil
-import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ from PIL import Image
 
 from anomaly_lib.datasets.sample.photograph import CATEGORIES, GOOD, photograph
 from anomaly_lib.errors import DataError, ParameterError
+from anomaly_lib.files import locked, replace_folder
 from anomaly_lib.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ def generate_sample(
 
     Two textures (cloth, steel) and two objects (connector, gear); per category 40 images to train on and 36
     to test, 24 of them with a defect and its exact mask. A category is complete or not there at all; one
-    that is already complete is left alone.
+    that is already complete is left alone. Of several processes at it one generates, and the others wait.
 
     Parameters
     ----------
@@ -73,23 +72,18 @@ def generate_sample(
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
     for category in categories:
-        if not _is_complete(root / category, seed):
-            _generate_category(root / category, seed, progress or silent)
+        if _is_complete(root / category, seed):
+            continue
+        with locked(root):
+            if not _is_complete(root / category, seed):  # by another process that had the lock
+                _generate_category(root / category, seed, progress or silent)
     return root
 
 
 def _generate_category(folder: Path, seed: int, progress: Progress) -> None:
-    # One level down, so that nobody takes the unfinished folder for a category.
-    workplace = folder.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        fresh = workplace / folder.name
-        _write_images(fresh, folder.name, seed, progress)
-        (fresh / RECORD).write_text(json.dumps(_record(seed)) + "\n")
-        if folder.exists():
-            folder.rename(workplace / "replaced")
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+    with replace_folder(folder) as unfinished:
+        _write_images(unfinished, folder.name, seed, progress)
+        (unfinished / RECORD).write_text(json.dumps(_record(seed)) + "\n")
     logger.info("generated %s", folder)
 
 

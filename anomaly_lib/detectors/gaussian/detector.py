@@ -6,6 +6,7 @@ in Pretrained Deep Features", IEEE TIM 2021. The image scores follow the authors
 threshold from held-out images, are ours.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Images, Watch
+from anomaly_lib.detectors.base import Watch
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.gaussian.level_models import (
@@ -27,6 +28,7 @@ from anomaly_lib.detectors.gaussian.level_models import (
     fit_positions,
     level_models,
     level_tensors,
+    require_form,
 )
 from anomaly_lib.detectors.gaussian.level_statistics import (
     FOLDS,
@@ -38,6 +40,7 @@ from anomaly_lib.detectors.gaussian.level_statistics import (
 from anomaly_lib.detectors.gaussian.levels import localising_levels, require_levels
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
+from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
@@ -336,15 +339,25 @@ class Gaussian(FrozenDetector):
         pooled = dict(zip(self.levels, self.models_, strict=True))
         return level_tensors("pooled", pooled) | level_tensors("positions", self.map_models_)
 
+    @property
+    def lowest_score(self) -> float:
+        """The lowest score that an image can have: 0 of a distance; the SVM's are on both sides of 0."""
+        return 0.0 if self.distance != "ocsvm" else -math.inf
+
     def restore_tensors(self, tensors: SavedTensors) -> None:
         """Take over the models of the levels."""
-        self.models_ = list(level_models("pooled", self.levels, tensors, self.device).values())
-        self.map_models_ = level_models("positions", self.levels, tensors, self.device)
-        if len(self.models_) != len(self.levels) or self.localises != bool(self.map_models_):
+        pooled = level_models("pooled", self.levels, tensors, self.device, torch.float64)
+        self.models_ = list(pooled.values())
+        self.map_models_ = level_models("positions", self.levels, tensors, self.device, torch.float32)
+        chosen = set(self.map_levels) or set(self.map_models_)
+        if (
+            len(pooled) != len(self.levels)
+            or set(self.map_models_) != chosen
+            or self.localises != bool(chosen)
+        ):
             raise ModelFileError("the model lacks the Gaussians of some levels: train it again")
-        side = self.transform.size
-        channels = [level.shape[1] for level in self.network(torch.zeros(1, 3, side, side))]
-        for level, features in zip(self.levels, channels, strict=True):
-            models = [self.models_[self.levels.index(level)], self.map_models_.get(level)]
-            if any(model is not None and model.features != features for model in models):
-                raise ModelFileError(f"the Gaussian of level {level} has other features than the network")
+        for level, maps in zip(self.levels, self.maps_of_nothing(), strict=True):
+            require_form(pooled[level], maps.shape[1], self.distance, self.reduction, own_means=False)
+            if level in self.map_models_:
+                positions = self.map_models_[level]
+                require_form(positions, maps.shape[1], self.distance, self.reduction, self.position_means)

@@ -54,8 +54,12 @@ class LinearDistance:
     @property
     def consistent(self) -> bool:
         """Whether the fields fit each other."""
-        shapes = self.mean.ndim in (1, 3) and self.matrix.ndim in (1, 2) and self.mean.numel() > 0
-        return shapes and self.matrix.shape[-1] == self.features and self.mean.dtype == self.matrix.dtype
+        shapes = self.mean.ndim in (1, 3) and self.matrix.ndim in (1, 2)
+        return (
+            shapes
+            and min(self.mean.numel(), self.matrix.numel()) > 0
+            and self.matrix.shape[-1] == self.features
+        )
 
     @property
     def features(self) -> int:
@@ -107,11 +111,12 @@ class SupportVectors:
     @property
     def consistent(self) -> bool:
         """Whether the fields fit each other."""
-        if self.vectors.ndim != 2 or self.mean.ndim != 1 or self.kernel.shape != (2,):
+        if self.vectors.ndim != 2 or self.mean.ndim != 1 or self.kernel.shape != (2,) or self.kernel[0] <= 0:
             return False
         reduced_to = len(self.components) if len(self.components) else self.features
         components = not len(self.components) or self.components.shape == (reduced_to, self.features)
-        return components and self.vectors.shape == (len(self.coefficients), reduced_to)
+        vectors = len(self.vectors) > 0 and self.vectors.shape == (len(self.coefficients), reduced_to)
+        return components and vectors and self.coefficients.ndim == 1
 
     @property
     def features(self) -> int:
@@ -146,9 +151,11 @@ def level_tensors(kind: str, models: Mapping[int, LevelModel]) -> dict[str, torc
 
 
 def level_models(
-    kind: str, levels: Sequence[int], tensors: SavedTensors, device: torch.device
+    kind: str, levels: Sequence[int], tensors: SavedTensors, device: torch.device, dtype: torch.dtype
 ) -> dict[int, Any]:
     """Return by level the models whose fields `level_tensors` named; of some levels there may be none.
+
+    All their tensors are of the type `dtype`.
 
     Raises
     ------
@@ -159,7 +166,7 @@ def level_models(
     for level in levels:
         prefix = f"{kind}.{level}."
         names = [name for name in tensors.names() if name.startswith(prefix)]
-        fields = {name.removeprefix(prefix): tensors.take_float(name).to(device) for name in names}
+        fields = {name.removeprefix(prefix): tensors.take_any(name, dtype).to(device) for name in names}
         if fields:
             model: type[LinearDistance | SupportVectors] = (
                 SupportVectors if "vectors" in fields else LinearDistance
@@ -168,6 +175,26 @@ def level_models(
                 raise ModelFileError(f"the model of level {level} is damaged: train it again")
             models[level] = restored
     return models
+
+
+def require_form(
+    model: LevelModel, features: int, distance: Distance, reduction: Reduction, own_means: bool
+) -> None:
+    """Raise `ModelFileError` where a model is not for so many features, or not what these parameters make.
+
+    `own_means`: every position has a mean of its own.
+    """
+    fits = model.features == features and isinstance(model, SupportVectors) == (distance == "ocsvm")
+    if isinstance(model, LinearDistance):
+        diagonal = reduction == "none" and distance != "mahalanobis"
+        fits &= model.matrix.ndim == (1 if diagonal else 2) and model.mean.ndim == (3 if own_means else 1)
+        fits &= model.dimensions <= features and (reduction != "none" or model.dimensions == features)
+    if isinstance(model, SupportVectors):
+        fits &= bool(len(model.components)) == (reduction != "none")
+    if not fits:
+        raise ModelFileError(
+            "the Gaussian of a level is not what the model's parameters make: train it again"
+        )
 
 
 def fit_pooled(

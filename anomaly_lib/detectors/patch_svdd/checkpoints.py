@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,23 @@ from typing import Any
 import torch
 
 from anomaly_lib.detectors.files import new_model_folder, read_model, write_model
-from anomaly_lib.detectors.parameters import Whole
+from anomaly_lib.detectors.parameters import Constraint, Names, Text, Whole
 from anomaly_lib.detectors.patch_svdd.training import Training
 from anomaly_lib.errors import ModelFileError, ParameterError
-from anomaly_lib.files import sweep_unfinished
+from anomaly_lib.files import locked, sweep_unfinished
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "patch_svdd_checkpoint"
 """The method in the ``model.json`` of a checkpoint, which is none of a detector."""
+
+
+_SAVED: Mapping[str, Constraint] = {
+    "method": Text(),
+    "epoch": Whole(0),
+    "options": Names(),
+    "images": Text(),
+}
 
 
 class Checkpoints:
@@ -40,8 +50,6 @@ class Checkpoints:
 
     def save(self, training: Training) -> None:
         """Write where `training` is now and remove older checkpoints."""
-        sweep_unfinished(self._folder)
-        older = self._complete()
         with new_model_folder(self._folder / f"epoch_{training.epoch:05d}") as unfinished:
             description = {
                 "method": CHECKPOINT,
@@ -51,8 +59,29 @@ class Checkpoints:
                 "images": self._fingerprint,
             }
             write_model(unfinished, description, training.state())
-        for folder in older:
-            shutil.rmtree(folder)
+        self._remove_older()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other trainings out of the folder, and begin by removing what killed ones have left in it.
+
+        Raises
+        ------
+        LockedError
+            When there is another training.
+        """
+        with locked(self._folder, wait=False):
+            sweep_unfinished(self._folder)
+            if self._complete():
+                self._remove_older()
+            yield
+
+    def _remove_older(self) -> None:
+        """Remove all but the newest complete checkpoint, and what a kill has left of others."""
+        newest = self._complete()[-1]
+        for folder in self._folder.glob("epoch_*"):
+            if folder < newest:
+                shutil.rmtree(folder)
 
     def resume(self, training: Training, epochs: int) -> None:
         """Bring a new `training`, of so many `epochs`, to the newest checkpoint, when there is one.
@@ -65,12 +94,11 @@ class Checkpoints:
         folders = self._complete()
         if not folders:
             return
-        description, tensors = read_model(folders[-1])
-        if description.get("method") != CHECKPOINT:
+        description, tensors = read_model(folders[-1], _SAVED)
+        if description["method"] != CHECKPOINT:
             raise ModelFileError(f"{folders[-1]} is no checkpoint of a training: give another folder")
         self._require_same(description, training)
-        epoch: Any = description.get("epoch")
-        Whole(1).require(f"the epoch of the checkpoint {folders[-1]}", epoch)
+        epoch = description["epoch"]
         if epoch > epochs:
             raise ParameterError(
                 f"epochs is {epochs}: the checkpoint in {self._folder} is of epoch {epoch} "
@@ -78,16 +106,14 @@ class Checkpoints:
             )
         try:
             training.restore(tensors.rest(), epoch, _losses(description))
-        except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, RuntimeError, IndexError, ModelFileError) as error:
             raise ModelFileError(f"the checkpoint {folders[-1]} is damaged ({error}): remove it") from error
         log.info("going on after epoch %d from %s", training.epoch, folders[-1])
 
-    def _require_same(self, description: dict[str, object], training: Training) -> None:
+    def _require_same(self, description: dict[str, Any], training: Training) -> None:
         remedy = "give another folder for checkpoints, or the same options"
         options = asdict(training.options) | {"sides": list(training.options.sides)}
-        before = description.get("options")
-        if not isinstance(before, dict):
-            raise ModelFileError(f"the checkpoints in {self._folder} are damaged: remove them")
+        before = description["options"]
         other = [name for name, value in options.items() if before.get(name) != value]
         if other:
             changes = ", ".join(f"{name} {before.get(name)} (now {options[name]})" for name in other)

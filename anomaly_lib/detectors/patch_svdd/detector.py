@@ -4,7 +4,7 @@ Yi and Yoon, "Patch SVDD: Patch-level SVDD for Anomaly Detection and Segmentatio
 and the authors' code differ, this follows the code, whose numbers are the published ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,9 +12,19 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Images, Watch, checked_batches
+from anomaly_lib.detectors.base import Detector, Watch
 from anomaly_lib.detectors.files import SavedTensors
-from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Interval, Optional, Text, Whole
+from anomaly_lib.detectors.parameters import (
+    RATE,
+    SEED,
+    Choice,
+    Constraint,
+    Each,
+    Interval,
+    Optional,
+    Text,
+    Whole,
+)
 from anomaly_lib.detectors.patch_svdd.embedding import PatchEncoder, mean_image
 from anomaly_lib.detectors.patch_svdd.network import LARGE, SMALL, STEP
 from anomaly_lib.detectors.patch_svdd.official import encoder_shapes, read_official_patch_svdd
@@ -22,6 +32,7 @@ from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, PatchPlace,
 from anomaly_lib.detectors.patch_svdd.schedule import Schedule, Weights
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler
+from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.networks.devices import Precision, PrecisionChoice, pick_device, pick_precision
@@ -94,6 +105,7 @@ class PatchSVDD(Detector):
         "lambda_value": Interval(0, closed=True),
         "D": Whole(1, 4096),
         "K": Choice((LARGE, SMALL)),
+        "S": Each(Whole(STEP), 2, 2),
         "epochs": Whole(0, 1_000_000),
         "lr": Interval(0),
         "batch_size": Whole(1, 65_536),
@@ -117,7 +129,7 @@ class PatchSVDD(Detector):
         lambda_value: float = 1e-3,
         D: int = 64,
         K: int = LARGE,
-        S: tuple[int, int] = (16, 4),
+        S: Sequence[int] = (16, 4),
         epochs: int = 300,
         lr: float = 1e-4,
         batch_size: int = 64,
@@ -135,7 +147,8 @@ class PatchSVDD(Detector):
         precision: PrecisionChoice = "auto",
     ) -> None:
         self.weights = None if weights is None else str(Path(weights).absolute())
-        self.lambda_value, self.D, self.K, self.S = lambda_value, D, K, (int(S[0]), int(S[1]))
+        self.lambda_value, self.D, self.K = lambda_value, D, K
+        self.S: Sequence[int] = tuple(S) if isinstance(S, list) else S
         self.epochs, self.lr, self.batch_size, self.repeat = epochs, lr, batch_size, repeat
         self.sampler, self.coreset = sampler, coreset
         self.false_alarm_rate, self.threshold_images = false_alarm_rate, threshold_images
@@ -291,22 +304,37 @@ class PatchSVDD(Detector):
         if min(mean.shape[1:]) < self.K:
             raise ModelFileError(f"the mean image in {folder} is smaller than a patch: train it again")
         encoder = PatchEncoder(self._saved_weights(tensors), mean, self.strides)
-        dimensions = encoder.dimensions
         banks, numbers = {}, {}
         for side in self.strides:
-            banks[side] = tensors.take(f"memory_bank_{side}", None, dimensions).to(self.device)
+            banks[side] = tensors.take(f"memory_bank_{side}", None, encoder.dimensions).to(self.device)
             numbers[side] = tensors.take(f"patch_numbers_{side}", len(banks[side]), dtype=torch.int64)
             if not len(banks[side]) or int(numbers[side].min()) < 0:
                 raise ModelFileError(f"the memory bank in {folder} is damaged: train it again")
+        self._require_whole(encoder, numbers, folder)
         self.patch_banks_ = PatchBanks(encoder, banks, numbers)
 
+    def _require_whole(
+        self, encoder: PatchEncoder, numbers: Mapping[int, torch.Tensor], folder: Path
+    ) -> None:
+        """Raise `ModelFileError` where banks that keep all patches are not those of whole images."""
+        if self.sampler != "identity":
+            return
+        images = {len(of_side) / encoder.patches(side) for side, of_side in numbers.items()}
+        whole = all(torch.equal(of_side, torch.arange(len(of_side))) for of_side in numbers.values())
+        if not whole or len(images) > 1 or not all(number.is_integer() for number in images):
+            raise ModelFileError(
+                f"the memory banks in {folder} are not those of whole images: train it again"
+            )
+
     def _saved_weights(self, tensors: SavedTensors) -> Weights:
-        dimensions = tensors.take("encoder.conv2.bias", None)
-        weights = {"conv2.bias": dimensions}
-        for name, shape in encoder_shapes(len(dimensions)).items():
-            if name not in weights:
-                weights[name] = tensors.take(f"encoder.{name}", *shape)
-        return weights
+        bias = tensors.take("encoder.conv2.bias", None)
+        if not len(bias) or (self.weights is None and len(bias) != self.D):
+            raise ModelFileError(f"the model's encoder has {len(bias)} dimensions and not D, {self.D}")
+        shapes = encoder_shapes(len(bias))
+        del shapes["conv2.bias"]
+        return {"conv2.bias": bias} | {
+            name: tensors.take(f"encoder.{name}", *shape) for name, shape in shapes.items()
+        }
 
 
 def _require_size(fitted: tuple[int, ...], asked: tuple[int, ...]) -> None:

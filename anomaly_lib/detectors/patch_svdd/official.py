@@ -3,12 +3,29 @@
 That code (nuclearboy95/Anomaly-Detection-PatchSVDD-PyTorch) keeps the encoder's state dict, ``enchier.pkl``.
 """
 
+import io
+import zipfile
 from pathlib import Path
 
 import torch
 
 from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
 from anomaly_lib.errors import ModelFileError
+from anomaly_lib.pickles import require_plain_pickle
+from anomaly_lib.reading import read_within
+
+# An encoder of 64 dimensions takes 1.6 MB, and has half a million numbers.
+_LONGEST, _MOST_NUMBERS = 2**24, 2**24
+
+_NAMES = frozenset(
+    ["collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"]
+    + [f"torch.{kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16")]
+)
+"""What a pickle of tensors names."""
+
+# A file of the older form is this many pickles, one after the other, and the tensors' numbers. The third is
+# the state dict; the first is a number that tells the form.
+_OLDER_PICKLES = 5
 
 
 def encoder_shapes(dimensions: int) -> dict[str, torch.Size]:
@@ -33,23 +50,60 @@ def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
             + ("; a model that was trained here is evaluated with: model_loader -p" if ours else "")
         )
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        content = _bounded(read_within(file, _LONGEST))
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged pickle can raise almost anything
-        reason = [*str(error).splitlines(), type(error).__name__][0]
-        raise ModelFileError(f"refused to read {file}: {reason}") from None
+        said = [*str(error).splitlines(), type(error).__name__][0]
+        raise ModelFileError(f"refused to read {file}: {said}") from None
     if not isinstance(state, dict) or set(state) != set(encoder_shapes(1)):
         raise ModelFileError(
             f"{file} is no encoder of the official Patch SVDD: it must hold weight and bias of enc.conv1 to "
             "enc.conv8, conv1 and conv2, and nothing else"
         )
     bias = state["enc.conv8.bias"]
-    dimensions = len(bias) if isinstance(bias, torch.Tensor) and bias.ndim == 1 else 1
+    dimensions = len(bias) if isinstance(bias, torch.Tensor) and bias.ndim == 1 and len(bias) else 1
     for name, shape in encoder_shapes(dimensions).items():
-        if not isinstance(state[name], torch.Tensor):
-            raise ModelFileError(f"{file} is no encoder of the official Patch SVDD: {name} is no tensor")
-        if state[name].shape != shape:
-            raise ModelFileError(
-                f"{file} is no encoder of the official Patch SVDD: {name} is of shape "
-                f"{tuple(state[name].shape)} instead of {tuple(shape)}"
-            )
-    return {name: value.float() for name, value in state.items()}
+        if reason := _unfit(state[name], shape):
+            raise ModelFileError(f"{file} is no encoder of the official Patch SVDD: {name} is {reason}")
+    return {name: value.detach().float().contiguous() for name, value in state.items()}
+
+
+def _bounded(content: bytes) -> bytes:
+    """Return the file for `torch.load`, when that takes no more memory than an encoder needs.
+
+    A zip file is packed anew, without compression: torch may find other entries in it than Python.
+
+    Raises
+    ------
+    ValueError
+        When it is damaged, or larger or holds more than tensors.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        start = 0
+        for number in range(_OLDER_PICKLES):
+            largest = 2**80 if number == 0 else _MOST_NUMBERS
+            start += require_plain_pickle(content[start:], _NAMES, largest)
+        return content
+    packed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as entries, zipfile.ZipFile(packed, "w") as anew:
+        if sum(entry.file_size for entry in entries.infolist()) > _LONGEST:
+            raise ValueError(f"it unpacks to more than {_LONGEST} bytes")
+        for entry in entries.infolist():
+            inner = entries.read(entry)
+            if entry.filename.endswith(".pkl"):
+                require_plain_pickle(inner, _NAMES, _MOST_NUMBERS)
+            anew.writestr(entry.filename, inner)
+    return packed.getvalue()
+
+
+def _unfit(value: object, shape: torch.Size) -> str | None:
+    """Return what is wrong with a weight of the encoder, if anything is."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or not value.is_cpu:
+        return "no tensor"
+    if value.shape != shape:
+        return f"of shape {tuple(value.shape)} instead of {tuple(shape)}"
+    if not value.is_floating_point() or not value.isfinite().all():
+        return "not finite, or no floats"
+    return None

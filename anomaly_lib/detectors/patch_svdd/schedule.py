@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,18 @@ class Schedule:
         encoder's weights when it is time for an early look.
         """
         checkpoints = None if self.checkpoints is None else Checkpoints(self.checkpoints, pixels)
+        with nullcontext() if checkpoints is None else checkpoints.locked():
+            self._train(training, checkpoints, look, watch, progress)
+        return training.encoder.state_dict()
+
+    def _train(
+        self,
+        training: Training,
+        checkpoints: Checkpoints | None,
+        look: Callable[[Weights], Detector],
+        watch: Watch,
+        progress: Progress,
+    ) -> None:
         if checkpoints is not None:
             checkpoints.resume(training, self.epochs)
         first = training.epoch - len(training.losses) + 1  # 1, but for checkpoints that kept no losses
@@ -55,7 +68,6 @@ class Schedule:
             losses |= watch(training.epoch, losses, early)
             if checkpoints is not None and self._is_time(training.epoch, self.checkpoint_every):
                 checkpoints.save(training)
-        return training.encoder.state_dict()
 
     def _run_epoch(self, training: Training, summary: str, progress: Progress) -> dict[str, float]:
         """Train for an epoch; where that diverges, say where the last good weights are."""

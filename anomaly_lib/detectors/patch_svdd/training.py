@@ -156,12 +156,14 @@ class Training:
     def _require_moments(self, moments: dict[int, dict[str, torch.Tensor]]) -> None:
         """Raise a `ModelFileError` where the optimizer's moments are not those of the weights that learn."""
         learning = self._optimizer.param_groups[0]["params"]
-        fit = len(moments) == len(learning) and all(
-            moments[i].get(name) is not None and moments[i][name].shape == weights.shape
+        fit = set(moments) == set(range(len(learning))) and all(
+            set(moments[i]) == {"step", "exp_avg", "exp_avg_sq"}
+            and moments[i]["step"].shape == ()
+            and moments[i]["exp_avg"].shape == moments[i]["exp_avg_sq"].shape == weights.shape
+            and min(moments[i]["step"], moments[i]["exp_avg_sq"].min()) >= 0
             for i, weights in enumerate(learning)
-            for name in ("exp_avg", "exp_avg_sq")
         )
-        if not fit or not all(moment.isfinite().all() for of in moments.values() for moment in of.values()):
+        if not fit:
             raise ModelFileError("the checkpoint's moments are not those of its networks")
 
     def restore(self, state: dict[str, torch.Tensor], epoch: int, losses: list[dict[str, float]]) -> None:
@@ -173,6 +175,9 @@ class Training:
             When it is of other networks.
         """
         state = dict(state)
+        for name, value in state.items():
+            if name != "generator" and (value.dtype != torch.float32 or not value.isfinite().all()):
+                raise ModelFileError(f"the checkpoint's {name} is {value.dtype}, or not finite")
         self._generator.set_state(state.pop("generator"))
         networks = _taken(state, "networks.")
         try:

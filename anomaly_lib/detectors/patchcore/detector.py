@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Images, Watch
+from anomaly_lib.detectors.base import Watch
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Text, Whole
@@ -29,6 +29,7 @@ from anomaly_lib.detectors.patchcore.memory_bank import (
 )
 from anomaly_lib.detectors.patchcore.reweighting import image_weights
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler, select_rows
+from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.neighbors import NeighborIndex
@@ -38,6 +39,9 @@ from anomaly_lib.networks.names import DEFAULT_BACKBONE, require_known
 from anomaly_lib.progress import Progress
 
 TRANSFORM = Transform(resize=256, crop=224)
+
+# Of a patch, and of what pools them: a gigabyte, and more than fifty times what is ever asked for.
+_MOST_VALUES, _MOST_WEIGHTS = 2**18, 2**28
 
 
 class PatchCore(FrozenDetector):
@@ -230,4 +234,26 @@ class PatchCore(FrozenDetector):
 
     def restore_tensors(self, tensors: SavedTensors) -> None:
         """Take over a memory bank."""
+        if not self.layers:
+            raise ModelFileError("the model does not say what layers it is of: train it again")
         self.take(MemoryBank.restored(tensors, self.target_embed_dimension, self.seed, self.device))
+        self.require_patches()
+
+    def require_patches(self) -> None:
+        """Raise `ModelFileError` where the sizes in a file make no patches of the network's features.
+
+        Embedding takes memory by them, so it is reckoned before an image is embedded.
+        """
+        maps = self.maps_of_nothing()
+        values = max(layer.shape[1] for layer in maps) * self.patchsize**2
+        pooled = len(maps) * self.pretrain_embed_dimension
+        products = values * self.pretrain_embed_dimension, pooled * self.target_embed_dimension
+        if values > _MOST_VALUES or max(products) > _MOST_WEIGHTS:
+            raise ModelFileError(
+                f"the model has patches of side {self.patchsize} and {self.pretrain_embed_dimension} "
+                f"dimensions of {self.backbone}, which no image can be embedded in: train it again"
+            )
+        if not self.embed(maps).numel():
+            raise ModelFileError(
+                f"the model has patches of side {self.patchsize}, which its images have none of"
+            )

@@ -8,6 +8,7 @@ from typing import Protocol, Self
 import torch
 
 from anomaly_lib.detectors.files import SavedTensors
+from anomaly_lib.errors import ModelFileError
 from anomaly_lib.kernels.coreset import random_projection
 from anomaly_lib.kernels.neighbors import NeighborIndex
 
@@ -61,10 +62,12 @@ class MemoryBank:
     def restored(cls, tensors: SavedTensors, columns: int, seed: int, device: torch.device) -> Self:
         """Return the bank that `tensors` returned; of format 1 there are the rows alone."""
         rows = tensors.take("memory_bank", None, columns).to(device)
-        if "projection" not in tensors.names():
+        if not {"projection", "image_of"} & set(tensors.names()):
             return cls.of_rows(rows, torch.Generator().manual_seed(seed))
         projection = tensors.take("projection", columns, PROJECTION).to(device)
         image_of = tensors.take("image_of", len(rows), dtype=torch.int64).to(device)
+        if len(image_of) and int(image_of.min()) < -1:
+            raise ModelFileError("the model's rows are of images with negative numbers: train it again")
         return cls(rows, image_of, projection, rows @ projection)
 
     def tensors(self) -> dict[str, torch.Tensor]:

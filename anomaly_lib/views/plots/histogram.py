@@ -64,7 +64,10 @@ def plot_score_histogram(
 
     Examples
     --------
-    >>> plot_score_histogram(maps, masks, {"F1-optimal": 2.3}, unit="pixel score", log=True)
+    >>> from matplotlib.figure import Figure
+    >>> ax = plot_score_histogram([1.0, 1.5, 3.0], [0, 0, 1], {"F1-optimal": 3.0}, ax=Figure().subplots())
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['good (n = 2)', 'anomalous (n = 1)']
     """
     values, marks = checked(scores, labels)
     counts, edges = _binned(values, marks, bins or (30 if values.size <= _MOST_RUG_MARKS else 100))

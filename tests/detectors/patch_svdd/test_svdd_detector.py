@@ -64,6 +64,7 @@ def plain_maps(
     return maps
 
 
+@pytest.mark.slow
 def test_maps_and_scores_are_those_of_patch_by_patch_code(encoder_file: Path, images: torch.Tensor) -> None:
     detector = model(encoder_file, S=(8, 4), threshold_images=0).fit(images[:3])
     scores = detector.score(images[3:])

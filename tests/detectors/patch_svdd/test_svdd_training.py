@@ -98,6 +98,7 @@ def test_everything_learns_but_the_classifiers_last_weights(pixels: torch.Tensor
     assert sorted(still) == [f"networks.classifiers.{side}.fc3.weight" for side in (32, 64)]
 
 
+@pytest.mark.slow
 def test_positions_are_learned_and_the_svdd_loss_draws_neighbours_together() -> None:
     """In an image that becomes redder downwards and greener to the right."""
     ramp = torch.zeros(1, 3, 120, 120, dtype=torch.uint8)
@@ -134,6 +135,7 @@ def test_the_seed_decides_and_the_global_one_does_not(pixels: torch.Tensor, prec
 # --- Checkpoints ---
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_to_the_bit(pixels: torch.Tensor, tmp_path: Path) -> None:
     whole, first = training(pixels), training(pixels)
     for _ in range(2):
@@ -217,6 +219,7 @@ model.fit(read_category(Path(sys.argv[1]), "disc").train_images(model.transform)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(
     small_data: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,25 @@
+"""A detector's threshold, from its calibration scores."""
+
+import math
+import warnings
+
+import numpy as np
+
+from anomaly_lib.evaluation.thresholds import conformal_threshold
+
+
+def calibrated_threshold(scores: np.ndarray, false_alarm_rate: float, takes: str = "two") -> float:
+    """Return `threshold_` for calibration scores (n,), all finite.
+
+    Without any it is nan and a warning says so, and how many images a detector `takes` to have some.
+    """
+    if len(scores) and not scores.any():
+        warnings.warn(
+            "the normal images are all the same, so that any other one will be called anomalous: give images "
+            "of different good parts",
+            stacklevel=4,
+        )
+    if len(scores):
+        return conformal_threshold(scores, false_alarm_rate)
+    warnings.warn(f"no threshold: it takes at least {takes} normal images to learn one", stacklevel=4)
+    return math.nan
