@@ -19,6 +19,12 @@ _INTERRUPTED = 130
 
 _STAGE = "in the stage "
 
+_MAKE_ROOM = "end other programs, or raise the limit of this one; no work was begun"
+_MAKE_SMALLER = (
+    "take smaller images (--imagesize), fewer of them at a time (--batch_size) or in all (one category with "
+    "-d), or keep fewer patches (sampler -p)"
+)
+
 
 class UserError(click.ClickException):
     """An error of the user's, printed as one sentence."""
@@ -58,10 +64,7 @@ def _sentence(error: BaseException) -> click.ClickException:
         traceback.print_exception(error)
     stage = next((f" {note}" for note in getattr(error, "__notes__", ()) if note.startswith(_STAGE)), "")
     if is_out_of_memory(error):
-        return UserError(
-            f"not enough memory{stage}: take smaller images (--imagesize), fewer of them at a time "
-            "(--batch_size) or in all (one category with -d), or keep fewer patches (sampler -p)"
-        )
+        return UserError(f"not enough memory{stage}: {_MAKE_SMALLER if stage else _MAKE_ROOM}")
     if isinstance(error, AnomalyError):
         return UserError(str(error))
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written, a file for a folder

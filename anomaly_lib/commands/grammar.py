@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from anomaly_lib.runs.sources import MakeDetector
 
 
+_WORDS = f"{__name__}.words"  # where a context keeps the words that were read so far
+
+
 @dataclass(frozen=True)
 class Method:
-    """What a detector's word of `train` asks for: detectors, and images so many at a time if it says so."""
+    """What a detector's word of `train` asks for: detectors, and images so many at a time if it says so.
+
+    Some detectors make no maps.
+    """
 
     make_detector: "MakeDetector"
     batch_size: int | None = None
+    has_maps: bool = True
 
 
 MakeMethod = Callable[[Mapping[str, Any], int, str], Method]
@@ -89,6 +96,11 @@ class ChainedGroup(StrictGroup):
             return super().invoke(ctx)
         except click.NoSuchOption as error:
             raise self._placed(error) from None
+        except click.UsageError:
+            if _WORDS in ctx.meta:
+                raise
+            words = f"add words, in the order of {ctx.command_path} --help"
+            raise click.UsageError(f"RESULTS_PATH alone does not say what to do: {words}", ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -96,7 +108,7 @@ class ChainedGroup(StrictGroup):
         """Return the word that `args` begin with, its command, and the rest."""
         if ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
-        given = ctx.meta.setdefault(f"{__name__}.words", [])
+        given = ctx.meta.setdefault(_WORDS, [])
         first = str(ctx.params["results_path"])
         if not given and first in self.commands and args[0] not in self.commands:
             if not set(ctx.help_option_names).isdisjoint(args):

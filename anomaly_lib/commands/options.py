@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,9 @@ class Words(click.ParamType[list[str]]):
         return value if isinstance(value, list) else [word.strip() for word in str(value).split(",")]
 
 
-def flat(lists: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return the items of the lists that a repeated option of `Integers` or `Words` was given."""
-    return [item for items in lists for item in items]
+def flat(ctx: click.Context, param: click.Parameter, lists: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return the items, each once, of the lists that a repeated option of `Integers` or `Words` was given."""
+    return list(distinct(ctx, param, [item for items in lists for item in items]))
 
 
 BATCH = click.IntRange(1, 4096)
@@ -105,7 +106,7 @@ def refuse(ctx: click.Context, names: Sequence[str], reason: str) -> None:
             raise click.UsageError(f"{' / '.join(param.opts)} has no effect: {reason}", ctx)
 
 
-def distinct(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+def distinct(ctx: click.Context, param: click.Parameter, values: Sequence[T]) -> Sequence[T]:
     """Return the values of a repeated option, which are to differ."""
     for value in values:
         if values.count(value) > 1:
@@ -133,7 +134,7 @@ def dataset_options(command: F) -> F:
             type=click.IntRange(1),
             help="Side of the square cut from it, in pixels; of gaussian and patch_svdd, of the whole image.",
         ),
-        click.option("--batch_size", type=BATCH, default=8, show_default=True, help="Images at a time."),
+        click.option("--batch_size", type=BATCH, help="Images at a time. Default: 8."),
         click.option(
             "--contamination",
             type=click.FloatRange(0, 1, max_open=True),

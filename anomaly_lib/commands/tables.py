@@ -22,7 +22,12 @@ from anomaly_lib.commands.options import BATCH, Integers, Seed, Words, device_op
     help="Category; repeat for several. Default: all.",
 )
 @click.option(
-    "--fold", "folds", type=Integers(), multiple=True, help="As 0,1 or repeated. Default: all five."
+    "--fold",
+    "folds",
+    type=Integers(),
+    multiple=True,
+    callback=flat,
+    help="As 0,1 or repeated. Default: all five.",
 )
 @click.option(
     "-a",
@@ -36,6 +41,7 @@ from anomaly_lib.commands.options import BATCH, Integers, Seed, Words, device_op
     "--augmentations",
     type=Words(),
     multiple=True,
+    callback=flat,
     help="For all categories, instead of those known for MVTec AD: flip, rotate90, rotate45, "
     "background_edge, noise, as flip,noise or repeated.",
 )
@@ -70,8 +76,7 @@ def main(ctx: click.Context, /, number: str, results_path: Path, **options: Any)
     choice = TableChoice(
         root=options.pop("data_path"),
         categories=options.pop("subdatasets"),
-        folds=flat(options.pop("folds")) or TableChoice.folds,
-        augmentations=flat(options.pop("augmentations")),
+        folds=options.pop("folds") or TableChoice.folds,
         **options,
     )
     with progress_bars() as progress:

@@ -17,12 +17,26 @@ if TYPE_CHECKING:
     from anomaly_lib.datasets.choice import DataChoice
 
 
+def _below_results(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    """Return the name of a folder, which is to lie below RESULTS_PATH."""
+    path = Path(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise click.BadParameter(f"{name!r} does not lie below RESULTS_PATH: give a plain name")
+    return name
+
+
 @click.command(cls=ChainedGroup, name="train")
 @click.argument("results_path", type=click.Path(path_type=Path))
 @run_options
-@click.option("--log_group", default="group", show_default=True, help="Name of the run.")
 @click.option(
-    "--log_project", default="project", show_default=True, help="Folder of runs under RESULTS_PATH."
+    "--log_group", default="group", show_default=True, callback=_below_results, help="Name of the run."
+)
+@click.option(
+    "--log_project",
+    default="project",
+    show_default=True,
+    callback=_below_results,
+    help="Folder of runs under RESULTS_PATH.",
 )
 @click.option(
     "--save_patchcore_model",
@@ -73,6 +87,8 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
 
         device = chosen_device(options["device"], options["gpu"])
         method = given["detector"](given, options["seed"], device)
+        if options["save_segmentation_images"] and not method.has_maps:
+            raise click.UsageError("--save_segmentation_images has no effect: --ocsvm makes no maps")
         run = train(
             results_path,
             method.make_detector,
@@ -90,17 +106,22 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
 def data_choice(options: dict[str, Any], seed: int, batch_size: int | None = None) -> "DataChoice":
     """Return the choice of data that the word ``dataset`` makes; `seed` draws the contamination.
 
-    A method may have said `batch_size`, which goes before that of the word.
+    A method may have said `batch_size`, and the word another: which is meant cannot be known.
     """
     from anomaly_lib.datasets.choice import DataChoice
     from anomaly_lib.datasets.transforms import Geometry
 
+    own = options["batch_size"]
+    if batch_size and own and batch_size != own:
+        raise click.UsageError(
+            f"--batch_size is {batch_size} for the detector and {own} for the dataset: give one of them"
+        )
     return DataChoice(
         root=options["data_path"],
         categories=options["subdatasets"],
         name=options["name"],
         geometry=Geometry(options["resize"], options["imagesize"]),
-        batch_size=batch_size or options["batch_size"],
+        batch_size=batch_size or own or DataChoice.batch_size,
         train_share=options.get("train_val_split", 1.0),
         contamination=options["contamination"],
         seed=seed,

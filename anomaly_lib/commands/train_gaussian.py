@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
     "levels",
     type=Integers(),
     multiple=True,
+    callback=flat,
     help="Levels, as 0,1,2 or repeated; 0 is the stem. Default: all.",
 )
 @click.option("--pca", is_flag=True, help="Keep the first principal components, up to --variance_threshold.")
@@ -58,11 +59,12 @@ log = logging.getLogger(__name__)
     "--augmentations",
     type=Words(),
     multiple=True,
+    callback=flat,
     help="Which changes: flip, rotate90, rotate45, background_edge, noise, as flip,noise or repeated.",
 )
 @click.option(
     "--augment_passes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 100_000),
     default=100,
     show_default=True,
     help="Times that each image is changed.",
@@ -72,6 +74,7 @@ log = logging.getLogger(__name__)
     "--map_levels",
     type=Integers(),
     multiple=True,
+    callback=flat,
     help="Levels that the maps are made of, as 4,5 or repeated. Default: those at strides 4 to 16.",
 )
 @click.option("--shared_mean", is_flag=True, help="Maps: one mean for all positions.")
@@ -89,7 +92,7 @@ def gaussian(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
     def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
         if "sampler" in words:
             raise click.UsageError("sampler: Gaussian has no memory bank; omit the word")
-        return Method(_maker(options, seed, device), options["batch_size"])
+        return Method(_maker(options, seed, device), options["batch_size"], not options["ocsvm"])
 
     return "detector", method
 
@@ -101,11 +104,11 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> "MakeDetector"
 
     backbone = options["arch"] or DEFAULT_BACKBONE
     parameters: dict[str, Any] = {
-        "levels": flat(options["levels"]),
+        "levels": options["levels"],
         "distance": _the_one(options, _DISTANCES) or "mahalanobis",
         "reduction": _reduction(options),
         "fold": None if options["fold"] == "all" else int(options["fold"]),
-        "map_levels": flat(options["map_levels"]),
+        "map_levels": options["map_levels"],
         "position_means": not options["shared_mean"],
         "seed": seed,
         "device": device,
@@ -128,7 +131,7 @@ def _augmentations(options: Mapping[str, Any], category: str) -> Sequence[str]:
     """Return the augmentations of a category: those given, or with ``--augment`` those known to be safe."""
     from anomaly_lib.datasets.safe_augmentations import safe_augmentations
 
-    chosen = flat(options["augmentations"])
+    chosen: Sequence[str] = options["augmentations"]
     if chosen or not options["augment"]:
         return chosen
     safe = safe_augmentations([category])

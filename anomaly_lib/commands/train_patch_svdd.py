@@ -93,6 +93,8 @@ def patch_svdd(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
     """Patch SVDD: an encoder of patches trained on normal images."""
     if options["checkpoints"] is None:
         refuse(ctx, ("checkpoint_every",), "there are no checkpoints without --checkpoints FOLDER")
+    if options["look_every"] > options["epochs"]:
+        refuse(ctx, ("look_every",), f"there are only {options['epochs']} epochs")
     _require_threshold(ctx, options)
 
     def method(words: Mapping[str, Any], seed: int, device: str) -> Method:

@@ -206,7 +206,7 @@ def test_a_wrong_data_option_is_one_sentence(
         (["r", "dataset", "-d", "a", "mvtec", "d"], "which models? Add: model_loader"),
         (["r", "model_loader", "dataset", "-d", "a", "mvtec", "d"], "-p"),
         (["r", "loader"], "loader"),
-        (["r"], "command"),
+        (["r"], "RESULTS_PATH alone"),
         ([], "RESULTS_PATH"),
     ],
 )

@@ -65,7 +65,7 @@ def test_an_option_that_is_given_again_is_refused(line: str, named: str) -> None
     "line", ["train --tensorboard --tensorboard r", "train --save_model --save_patchcore_model r"]
 )
 def test_a_plain_flag_says_the_same_however_often(line: str) -> None:
-    assert "Missing command" in error_of(run(line.split()))
+    assert "RESULTS_PATH alone" in error_of(run(line.split()))
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,64 @@ def test_a_line_that_is_wrong_so_far_can_be_completed() -> None:
         "sampler",
     ]
     assert "dataset" in [item.value for item in completion.get_completions(["train", *wrong, "random"], "da")]
+
+
+# --- Options that would do nothing, and sizes that no machine has ---
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "r gaussian --batch_size 4 dataset --batch_size 2 mvtec DATA",
+            "--batch_size is 4 for the detector and 2",
+        ),
+        ("--save_segmentation_images r gaussian --ocsvm dataset mvtec DATA", "--ocsvm makes no maps"),
+        (
+            "r patch_svdd --epochs 3 --look_every 4 dataset mvtec DATA",
+            "--look_every has no effect: there are only 3",
+        ),
+        ("r gaussian --extract_blocks 1,1 dataset mvtec DATA", "1 is given 2 times"),
+        ("r gaussian --augmentations flip,flip dataset mvtec DATA", "'flip' is given 2 times"),
+        ("--log_group .. r patch_core dataset mvtec DATA", "'..' does not lie below RESULTS_PATH"),
+        ("--log_project /p r patch_core dataset mvtec DATA", "'/p' does not lie below RESULTS_PATH"),
+        ("r", "RESULTS_PATH alone does not say what to do: add words"),
+        ("r patch_core --patchsize 100000 dataset mvtec DATA", "patchsize is 100000: it must be at most 33"),
+        ("r patch_core --target_embed_dimension 1000000000 dataset mvtec DATA", "it must be at most 65536"),
+        ("r patch_core --pretrain_embed_dimension 1000000000 dataset mvtec DATA", "it must be at most 65536"),
+        ("r patch_core --anomaly_scorer_num_nn 1000000000 dataset mvtec DATA", "it must be at most 10000"),
+        ("r patch_core --reweight 1000000000 dataset mvtec DATA", "it must be at most 10000"),
+        (
+            "r patch_core dataset --batch_size 1000000000 mvtec DATA",
+            "'--batch_size': 1000000000 is not in the range",
+        ),
+        ("r patch_core dataset --resize 1000000 mvtec DATA", "--resize 1000000 must be"),
+        (
+            "r gaussian --augment --augment_passes 1000000000 dataset mvtec DATA",
+            "--augment_passes|it must be at most",
+        ),
+        ("r patch_svdd --epochs 1000000000000 dataset mvtec DATA", "it must be at most 1000000"),
+        ("r patch_svdd --D 1000000000 dataset mvtec DATA", "it must be at most 4096"),
+        ("r patch_svdd --repeat 1000000000 dataset mvtec DATA", "it must be at most 100000"),
+        ("r patch_svdd --batch_size 1000000000 dataset mvtec DATA", "it must be at most 65536"),
+    ],
+)
+def test_what_does_nothing_or_fits_nowhere_is_refused_before_any_work(
+    line: str, said: str, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("DATA", str(small_data)) for word in line.split()]
+    error = error_of(run(["train", *words]))
+    assert any(part in error for part in said.split("|")), error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_size_of_batches_twice_is_no_contradiction(small_data: Path, tmp_path: Path) -> None:
+    line = ["train", str(tmp_path), "gaussian", "--batch_size", "4", "-a", "gone", "dataset"]
+    error = error_of(run([*line, "--batch_size", "4", "mvtec", str(small_data)]))
+    assert "unknown backbone 'gone'" in error
+
+
+def test_a_fold_of_a_table_is_given_once(small_data: Path, tmp_path: Path) -> None:
+    error = error_of(run(["tables", "1", str(tmp_path), str(small_data), "--fold", "0,1", "--fold", "1"]))
+    assert "'--fold': 1 is given 2 times: give it once" in error

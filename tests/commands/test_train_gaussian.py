@@ -157,7 +157,10 @@ def test_the_network_sees_as_many_images_at_a_time_as_asked_for(
         (("--extract_blocks", "7"), "levels are 7 of test_resnet: use 0 to 4"),
         (("--augment",), "it is not known what leaves good parts of 'disc' good"),
         (("--augmentations", "flip,spin"), "augment is 'spin': use one of flip, rotate90"),
-        (("--augment_passes", "0"), "Invalid value for '--augment_passes': 0 is not in the range x>=1"),
+        (
+            ("--augment_passes", "0"),
+            "Invalid value for '--augment_passes': 0 is not in the range 1<=x<=100000",
+        ),
         (("--ocsvm", "--map_levels", "4"), "--map_levels has no effect: --ocsvm makes no maps"),
         (("--ocsvm", "--level_maps"), "--level_maps has no effect: --ocsvm makes no maps"),
         (("--shared_mean", "--ocsvm"), "--shared_mean has no effect: --ocsvm makes no maps"),
