@@ -57,6 +57,8 @@ class StrictCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words of the command line that are the command's own."""
+        if wrong := next((word for word in args if "\0" in word), None):  # no file has such a name
+            raise click.UsageError(f"{wrong!r} holds the character 0: leave it out", ctx)
         if not ctx.resilient_parsing:  # what is only being completed may be wrong
             _, _, order = self.make_parser(ctx).parse_args(list(args))
             _require_once(ctx, order)

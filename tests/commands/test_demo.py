@@ -1,4 +1,9 @@
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -97,7 +102,10 @@ def test_missing_notebook_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Monk
     assert result.output.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"nbformat": 9}', "text"])
+NO_CELLS = '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": 3}'
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"nbformat": 9}', "text", NO_CELLS, "[" * 100_000])
 def test_a_file_that_is_no_notebook_is_a_sentence(tmp_path: Path, content: str):
     (tmp_path / "file.ipynb").write_text(content)
     result = CliRunner().invoke(main, ["--notebook", str(tmp_path / "file.ipynb")])
@@ -105,3 +113,47 @@ def test_a_file_that_is_no_notebook_is_a_sentence(tmp_path: Path, content: str):
     assert result.output == (
         f"Error: {tmp_path / 'file.ipynb'} is not a notebook: give a file that JupyterLab opens\n"
     )
+
+
+def test_a_pipe_is_no_notebook_and_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    result = CliRunner().invoke(main, ["--notebook", str(tmp_path / "pipe.ipynb")])
+    assert result.exit_code == 2
+    assert "pipe.ipynb is not a notebook" in result.output
+
+
+@pytest.mark.parametrize("place", ["a file/page.html", "page\0.html"])
+def test_a_page_that_cannot_be_written_is_found_before_the_notebook_runs(tmp_path: Path, place: str):
+    (tmp_path / "a file").touch()
+    file = notebook(tmp_path, f"open({str(tmp_path / 'it ran')!r}, 'w')")
+    result = CliRunner().invoke(main, ["--notebook", str(file), "--output", str(tmp_path / place)])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert not (tmp_path / "it ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_it_with_its_kernel_and_without_a_word_of_python(
+    tmp_path: Path, number: int, status: int
+):
+    cell = f"import os, time; open({str(tmp_path / 'kernel')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    line = ["demo", "--notebook", str(notebook(tmp_path, cell)), "--output", str(tmp_path / "page.html")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "anomaly_lib", *line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    kernel = tmp_path / "kernel"
+    until = time.monotonic() + 60
+    while not (kernel.exists() and kernel.read_text()) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == status, said
+    assert "Traceback" not in said
+    assert not Path(f"/proc/{kernel.read_text()}").exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["kernel", "small.ipynb"]
