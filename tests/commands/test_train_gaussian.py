@@ -116,8 +116,7 @@ def test_options_are_the_detector_s(
         ((), (), 6),  # all test images at once: the default is more
         ((), ("--batch_size", "3"), 3),
         (("--batch_size", "2"), (), 2),
-        (("--batch_size", "2"), ("--batch_size", "3"), 2),
-        (("--batch_size", "4"), ("--batch_size", "3"), 4),
+        (("--batch_size", "2"), ("--batch_size", "2"), 2),
     ],
 )
 def test_the_network_sees_as_many_images_at_a_time_as_asked_for(
@@ -140,6 +139,11 @@ def test_the_network_sees_as_many_images_at_a_time_as_asked_for(
     assert result.exit_code == 0, result.output
     assert max(seen) == largest
     assert sum(seen) == 5 + 6  # to train on and to test
+
+
+def test_two_numbers_of_images_at_a_time_are_refused(words: Words, tmp_path: Path) -> None:
+    given = words(tmp_path, "--batch_size", "2", dataset=("-d", "disc", "--batch_size", "3"))
+    assert "--batch_size is 2 for the detector and 3 for the dataset" in error_of(run(given))
 
 
 @pytest.mark.parametrize(
