@@ -207,6 +207,7 @@ class PatchCore(FrozenDetector):
     def of_bank(self, bank: MemoryBank) -> Self:
         """Take over a memory bank that was filled elsewhere, in place of `fit`; there is no threshold."""
         self._forget()
+        self._network = self._load_network()  # now, since weights that are missing are missing now
         self.take(bank)
         return self._calibrate(None)
 
