@@ -123,6 +123,7 @@ def test_a_signal_ends_the_work_and_leaves_nothing(numbers: list[int], status: i
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_work_that_does_not_listen_is_ended_after_some_seconds(
     number: int, status: int, tmp_path: Path
