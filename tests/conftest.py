@@ -19,7 +19,7 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WriteCategory = Callable[..., Path]
 
 # What takes long by its nature: `pytest -m "not slow"` leaves it out. Single tests are marked where they are.
-SLOW_FOLDERS = {"browser", "container"}
+SLOW_FOLDERS = {"browser", "container", "reliability"}
 SLOW_FIXTURES = {"all_cores", "demo", "executed", "generated", "shared_data"}  # executed: a notebook
 
 

@@ -99,7 +99,7 @@ def gaussian(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
 
 def _maker(options: Mapping[str, Any], seed: int, device: str) -> "MakeDetector":
     from anomaly_lib.detectors import Gaussian
-    from anomaly_lib.detectors.gaussian.detector import default_transform
+    from anomaly_lib.detectors.gaussian.levels import default_transform
     from anomaly_lib.networks.names import DEFAULT_BACKBONE
 
     backbone = options["arch"] or DEFAULT_BACKBONE

@@ -247,9 +247,13 @@ class Detector(ABC):
     def save(self, folder: Path) -> None:
         """Write the fitted model to `folder`; `anomaly_lib.load_detector` reads it."""
         self._require_fitted()
-        calibration = torch.from_numpy(np.asarray(self.calibration_, np.float32))
         with new_model_folder(Path(folder)) as unfinished:
-            write_model(unfinished, self.description(), {**self.tensors(), "calibration": calibration})
+            self.write(unfinished)
+
+    def write(self, folder: Path) -> None:
+        """Write the files of the fitted model into the existing `folder`."""
+        calibration = torch.from_numpy(np.asarray(self.calibration_, np.float32))
+        write_model(folder, self.description(), {**self.tensors(), "calibration": calibration})
 
     def description(self) -> dict[str, Any]:
         """Return what ``model.json`` says of the fitted model."""

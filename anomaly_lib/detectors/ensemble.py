@@ -10,7 +10,7 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector, Watch
-from anomaly_lib.detectors.files import SavedTensors, damage_named, new_model_folder, read_model, write_model
+from anomaly_lib.detectors.files import SavedTensors, damage_named, read_model
 from anomaly_lib.detectors.parameters import Constraint, Each, Interval, Whole
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.sources import Images
@@ -83,13 +83,11 @@ class Ensemble(Detector):
         other.members = tuple(member.with_transform(transform) for member in self.members)
         return other
 
-    def save(self, folder: Path) -> None:
-        """Write every member into a folder of its own under `folder`."""
-        self._require_fitted()
-        with new_model_folder(Path(folder)) as unfinished:
-            write_model(unfinished, self.description(), self.tensors())
-            for number, member in enumerate(self.members):
-                member.save(unfinished / f"member_{number}")
+    def write(self, folder: Path) -> None:
+        """Write every member into a folder of its own in `folder`."""
+        super().write(folder)
+        for number, member in enumerate(self.members):
+            member.save(folder / f"member_{number}")
 
     def description(self) -> dict[str, Any]:
         """Return what ``model.json`` says."""

@@ -16,9 +16,9 @@ import torch
 
 from anomaly_lib.datasets import Category, find_categories, read_category
 from anomaly_lib.detectors import Gaussian
-from anomaly_lib.detectors.gaussian.detector import default_transform
 from anomaly_lib.detectors.gaussian.level_models import fit_pooled
 from anomaly_lib.detectors.gaussian.level_statistics import LevelStatistics, folds_of
+from anomaly_lib.detectors.gaussian.levels import default_transform
 from anomaly_lib.errors import DataError, WeightsError
 from anomaly_lib.evaluation import metrics
 from anomaly_lib.evaluation.thresholds import chi_square_threshold

@@ -111,6 +111,7 @@ def test_members_are_saved_in_folders_of_their_own(fitted: Ensemble, tmp_path: P
         "member_1/model.json",
         "member_1/model.safetensors",
         "model.json",
+        "model.safetensors",
     ]
     assert list(tmp_path.iterdir()) == [tmp_path / "model"]
     assert isinstance(load_detector(tmp_path / "model" / "member_1", device="cpu"), PatchCore)
@@ -206,3 +207,11 @@ def test_official_members_of_a_single_row_are_refused(official_folder: Path, tmp
         )
     with pytest.raises(DataError, match="no unit for its scores"):
         load_detector(tmp_path, device="cpu")
+
+
+def test_calibration_scores_are_those_of_the_ensemble_and_are_saved(fitted: Ensemble, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    loaded = load_detector(tmp_path / "model", device="cpu")
+    assert len(loaded.calibration_) > 0
+    assert np.array_equal(loaded.calibration_, fitted.calibration_)
+    assert conformal_threshold(loaded.calibration_, loaded.false_alarm_rate) == loaded.threshold_

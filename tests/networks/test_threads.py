@@ -62,6 +62,7 @@ def run(first: str, **environment: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_threads_spin_only_on_free_cores_where_torch_was_imported_first() -> None:
     assert run("torch") == {
         "spins": True,
@@ -74,12 +75,14 @@ def test_threads_spin_only_on_free_cores_where_torch_was_imported_first() -> Non
     }
 
 
+@pytest.mark.slow
 def test_threads_hardly_spin_where_the_library_was_imported_first() -> None:
     found = run("anomaly_lib")
     assert found.pop("set") == "3000"
     assert not any(found.values()), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "setting", "value"),
     [("anomaly_lib", "OMP_WAIT_POLICY", "ACTIVE"), ("torch", "GOMP_SPINCOUNT", "300000")],

@@ -37,7 +37,7 @@ from anomaly_lib.detectors.gaussian.level_statistics import (
     folds_of,
     pool,
 )
-from anomaly_lib.detectors.gaussian.levels import localising_levels, require_levels
+from anomaly_lib.detectors.gaussian.levels import default_transform, localising_levels, require_levels
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
 from anomaly_lib.detectors.sources import Images
@@ -47,13 +47,8 @@ from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
 from anomaly_lib.kernels.patches import smooth_maps
 from anomaly_lib.networks.backbone import level_layers
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
-from anomaly_lib.networks.names import DEFAULT_BACKBONE, native_size
+from anomaly_lib.networks.names import DEFAULT_BACKBONE
 from anomaly_lib.progress import Progress, silent
-
-
-def default_transform(backbone: str) -> Transform:
-    """Return the geometry of Gaussian's images by default: the square that the network was made for."""
-    return Transform(native_size(backbone), square=True)
 
 
 class Gaussian(FrozenDetector):
@@ -347,14 +342,11 @@ class Gaussian(FrozenDetector):
     def restore_tensors(self, tensors: SavedTensors) -> None:
         """Take over the models of the levels."""
         pooled = level_models("pooled", self.levels, tensors, self.device, torch.float64)
-        self.models_ = list(pooled.values())
         self.map_models_ = level_models("positions", self.levels, tensors, self.device, torch.float32)
+        self.models_ = list(pooled.values())
         chosen = set(self.map_levels) or set(self.map_models_)
-        if (
-            len(pooled) != len(self.levels)
-            or set(self.map_models_) != chosen
-            or self.localises != bool(chosen)
-        ):
+        whole = len(pooled) == len(self.levels) and set(self.map_models_) == chosen
+        if not whole or self.localises != bool(chosen):
             raise ModelFileError("the model lacks the Gaussians of some levels: train it again")
         for level, maps in zip(self.levels, self.maps_of_nothing(), strict=True):
             require_form(pooled[level], maps.shape[1], self.distance, self.reduction, own_means=False)

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import ParameterError
 from anomaly_lib.networks.backbone import level_layers
+from anomaly_lib.networks.names import native_size
 
 
 def require_levels(levels: Sequence[int], map_levels: Sequence[int], backbone: str) -> None:
@@ -15,6 +17,11 @@ def require_levels(levels: Sequence[int], map_levels: Sequence[int], backbone: s
         raise ParameterError(
             f"map_levels are {_listed(map_levels)}: they must be among the levels, {_listed(levels)}"
         )
+
+
+def default_transform(backbone: str) -> Transform:
+    """Return the geometry of Gaussian's images by default: the square that the network was made for."""
+    return Transform(native_size(backbone), square=True)
 
 
 def localising_levels(strides: Sequence[float]) -> list[bool]:
