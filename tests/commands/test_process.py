@@ -31,6 +31,24 @@ def quick():
         time.sleep(60)
 
 @main.command(cls=StrictCommand)
+def reading():
+    Path("module.py").write_text("""
+print("works", flush=True)
+import time
+
+try:
+    time.sleep(1)
+except BaseException:
+    import sys
+
+    print("interrupted", file=sys.stderr)
+""")
+    import sys
+    sys.path.insert(0, "")
+    import module
+    time.sleep(60)
+
+@main.command(cls=StrictCommand)
 def deaf():
     click.echo("works")
     until = time.monotonic() + 60
@@ -129,7 +147,14 @@ def test_work_that_does_not_listen_is_ended_after_some_seconds(
 ) -> None:
     returned, _, seconds = stopped("deaf", [number], tmp_path)
     assert returned == status
-    assert seconds < 8
+    assert seconds < 11
+
+
+def test_a_module_is_read_to_its_end_before_a_signal_ends_the_work(tmp_path: Path) -> None:
+    returned, said, seconds = stopped("reading", [signal.SIGTERM], tmp_path)
+    assert returned == 143
+    assert "interrupted" not in said
+    assert 0.5 < seconds < 3
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:

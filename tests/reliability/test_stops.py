@@ -57,5 +57,5 @@ def test_a_signal_at_any_time_ends_a_command_well(
         case = f"{name}, {number!r} after {delay:.2f} s: {status} after {seconds:.1f} s\n{said}"
         assert status in (0, -number, 128 + number), case  # it may have been done, or hardly begun
         assert "Traceback" not in said, case
-        assert seconds < 8, case
+        assert seconds < 11, case
         assert not list(folder.rglob(".unfinished-*")), case
