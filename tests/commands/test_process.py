@@ -9,6 +9,16 @@ from pathlib import Path
 
 import pytest
 
+# A module that takes a second to be read.
+MODULE = """
+import sys, time
+print("works", flush=True)
+try:
+    time.sleep(1)
+except BaseException:
+    print("interrupted", file=sys.stderr)
+"""
+
 PROGRAM = [sys.executable, "-m", "anomaly_lib"]
 
 # A command that says that it works, and then works for a minute, in a call that ends early or in one that
@@ -32,19 +42,6 @@ def quick():
 
 @main.command(cls=StrictCommand)
 def reading():
-    Path("module.py").write_text("""
-print("works", flush=True)
-import time
-
-try:
-    time.sleep(1)
-except BaseException:
-    import sys
-
-    print("interrupted", file=sys.stderr)
-""")
-    import sys
-    sys.path.insert(0, "")
     import module
     time.sleep(60)
 
@@ -151,6 +148,7 @@ def test_work_that_does_not_listen_is_ended_after_some_seconds(
 
 
 def test_a_module_is_read_to_its_end_before_a_signal_ends_the_work(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(MODULE)
     returned, said, seconds = stopped("reading", [signal.SIGTERM], tmp_path)
     assert returned == 143
     assert "interrupted" not in said
