@@ -15,8 +15,11 @@ from anomaly_lib.commands.grammar import StrictGroup
 # Ctrl-C, the end that containers and schedulers ask for, and a terminal that is closed; Windows has two.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-# Seconds from a signal to the end of the process, whatever it is busy with.
-_PATIENCE = 5
+# Seconds from a signal to the end of the process, whatever it is busy with; containers are given ten.
+_PATIENCE = 8
+
+# Seconds after which a signal that came while a module is read is sent again.
+_LATER = 0.05
 
 
 class Program(StrictGroup):
@@ -69,6 +72,8 @@ def _signals_end_the_work() -> Iterator[None]:
     before = {one: signal.getsignal(one) for one in _SIGNALS if signal.getsignal(one) in usual}
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if _is_import(frame) and _sent_again(number):
+            return
         for one in before:
             signal.signal(one, signal.SIG_IGN)
         if number == signal.SIGINT:
@@ -84,6 +89,27 @@ def _signals_end_the_work() -> Iterator[None]:
             for one, handler in before.items():
                 if signal.getsignal(one) is not signal.SIG_IGN:  # stopped: still deaf until the process ends
                     signal.signal(one, handler)
+
+
+def _is_import(frame: FrameType | None) -> bool:
+    """Return whether a module is being read: an exception then ends the process, or leaves half a module."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "_find_and_load" and code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _sent_again(number: int) -> bool:
+    """Send this process the signal again in a moment; return whether that is possible."""
+    timer = threading.Timer(_LATER, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    try:
+        timer.start()
+    except RuntimeError:  # no memory for a thread
+        return False
+    return True
 
 
 @contextmanager

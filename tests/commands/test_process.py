@@ -9,6 +9,16 @@ from pathlib import Path
 
 import pytest
 
+# A module that takes a second to be read.
+MODULE = """
+import sys, time
+print("works", flush=True)
+try:
+    time.sleep(1)
+except BaseException:
+    print("interrupted", file=sys.stderr)
+"""
+
 PROGRAM = [sys.executable, "-m", "anomaly_lib"]
 
 # A command that says that it works, and then works for a minute, in a call that ends early or in one that
@@ -29,6 +39,11 @@ def quick():
     with new_file(Path("file")):
         click.echo("works")
         time.sleep(60)
+
+@main.command(cls=StrictCommand)
+def reading():
+    import module
+    time.sleep(60)
 
 @main.command(cls=StrictCommand)
 def deaf():
@@ -130,7 +145,15 @@ def test_work_that_does_not_listen_is_ended_after_some_seconds(
 ) -> None:
     returned, _, seconds = stopped("deaf", [number], tmp_path)
     assert returned == status
-    assert seconds < 8
+    assert seconds < 11
+
+
+def test_a_module_is_read_to_its_end_before_a_signal_ends_the_work(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(MODULE)
+    returned, said, seconds = stopped("reading", [signal.SIGTERM], tmp_path)
+    assert returned == 143
+    assert "interrupted" not in said
+    assert 0.5 < seconds < 3
 
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:

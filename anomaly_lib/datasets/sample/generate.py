@@ -108,8 +108,8 @@ def _write_images(folder: Path, category: str, seed: int, progress: Progress) ->
     # Threads suffice: NumPy and the PNG encoder release the interpreter lock for most of the time.
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(_take, folder, category, seed, shot) for shot in shots]
         try:
+            futures = [pool.submit(_take, folder, category, seed, shot) for shot in shots]
             progress(category, 0, len(shots))
             for done, future in enumerate(futures, start=1):
                 future.result()
