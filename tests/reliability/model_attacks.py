@@ -123,7 +123,14 @@ def main() -> None:
     tempfile.tempdir = str(folder)
     found = seeds(folder / "seeds")
     place = folder / "attacked"
-    allowed = [place, folder / "seeds" / "tiny.pth", Path("/proc/self"), Path("/dev/null"), Path("/sys")]
+    allowed = [
+        place,
+        folder / "seeds" / "tiny.pth",
+        Path("/proc/self"),
+        Path("/proc/stat"),
+        Path("/dev/null"),
+        Path("/sys"),
+    ]
     allowed += [Path(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib", "platlib")]
     watch = Watch(allowed)
     status = Path("/proc/self/statm").read_text().split()
