@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from containers import Workshop
+from pip._internal.models.index import PyPI
 
 USER, PASSWORD = "reader", "correct-horse-battery"
 CREDENTIALS = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -31,7 +32,7 @@ EXTRAS = '\n[project.optional-dependencies]\n"an-extra" = ["no-such-package-anyw
 class Index(BaseHTTPRequestHandler):
     """Sends whoever knows the password on to the index that this machine uses."""
 
-    upstream = os.environ.get("PIP_INDEX_URL", "").rstrip("/")
+    upstream = (os.environ.get("PIP_INDEX_URL") or PyPI.simple_url).rstrip("/")
     served: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
