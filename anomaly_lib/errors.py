@@ -16,6 +16,11 @@ def one_line(text: str) -> str:
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in _CONTROL else c for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """Return what an error says, in its first line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 # What PyTorch, FAISS and the system say besides MemoryError.
 _OUT_OF_MEMORY = (
     "bad_alloc",

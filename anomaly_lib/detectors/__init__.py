@@ -3,7 +3,7 @@
 from anomaly_lib.detectors.base import Detector, NotFittedError
 from anomaly_lib.detectors.ensemble import Ensemble
 from anomaly_lib.detectors.gaussian import Gaussian
-from anomaly_lib.detectors.loading import load_detector, require_model, saved_transform
+from anomaly_lib.detectors.loading import load_detector, require_model
 from anomaly_lib.detectors.patch_svdd import PatchSVDD
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.sources import Images, TensorImages
@@ -19,5 +19,4 @@ __all__ = [
     "TensorImages",
     "load_detector",
     "require_model",
-    "saved_transform",
 ]

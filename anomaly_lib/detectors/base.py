@@ -4,9 +4,10 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from anomaly_lib.detectors.parameters import (
 )
 from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.detectors.threshold import calibrated_threshold
+from anomaly_lib.detectors.watch import Watch, unwatched
 from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.networks.devices import pick_device
@@ -45,22 +47,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Watch(Protocol):
-    """Told of every epoch by a detector that trains in epochs."""
-
-    def __call__(
-        self, epoch: int, losses: Mapping[str, float], detector: "Detector | None"
-    ) -> Mapping[str, float]:
-        """Take note of an epoch's mean losses by name, and, when it is time for a look, of the detector.
-
-        What the look measures is returned, to be kept with the losses.
-        """
-
-
-def unwatched(epoch: int, losses: Mapping[str, float], detector: "Detector | None") -> Mapping[str, float]:
-    """Take no note."""
-    return {}
-
+# As many images are scored in the time after which `considerate` first looks at what others use.
+_FEW_IMAGES = 8
 
 Verdict = Literal["good", "anomalous", "no threshold"]
 
@@ -186,8 +174,10 @@ class Detector(ABC):
             When the images are not (n, 3, h, w), or a pixel or a score is not finite.
         """
         self._require_fitted()
+        # Single images are scored before it can be known what others use, and looking takes a fifth of that.
+        waits = nullcontext(progress) if len(images) <= _FEW_IMAGES else considerate(progress)
         scores = []
-        with torch.inference_mode(), considerate(progress) as progress:
+        with torch.inference_mode(), waits as progress:
             for batch in track(checked_batches(images), "score", len(images), progress):
                 scores.append(self.score_batch(batch))
                 self._require_finite(scores[-1])
@@ -300,9 +290,7 @@ class Detector(ABC):
 
     def restore_calibration(self, tensors: SavedTensors, description: Mapping[str, Any]) -> None:
         """Take over `calibration_`, which format 1 did not have, and `threshold_`."""
-        # Nor is there a file of tensors where they are all the members'.
-        absent = not self.tensors() or description["format"] == 1
-        absent &= "calibration" not in tensors.names()
+        absent = description["format"] == 1 and "calibration" not in tensors.names()
         scores = torch.empty(0) if absent else tensors.take("calibration", None)
         if (scores < self.lowest_score).any():
             raise ModelFileError("the model's calibration has negative scores: train it again")

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Watch
+from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors, damage_named, read_model
 from anomaly_lib.detectors.parameters import Constraint, Each, Interval, Whole
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.sources import Images
+from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.progress import Progress

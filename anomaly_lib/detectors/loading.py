@@ -65,19 +65,13 @@ def require_model(folder: Path, geometry: Geometry) -> None:
 
     Whether it can be loaded is another question: only its description is read.
     """
-    fitted = saved_transform(folder)
-    asked = fitted.override(*geometry)
-    if not holds_official_patchcore(folder):
-        _kind(folder, read_description(folder)).require_geometry(fitted, asked)
-
-
-def saved_transform(folder: Path) -> Transform:
-    """Return the geometry of the model in `folder`, from its description; errors as in `load_detector`."""
     if holds_official_patchcore(folder):
-        return _official_transform(official_patchcore_parameters(folder))
+        _official_transform(official_patchcore_parameters(folder)).override(*geometry)
+        return
     kind = _kind(folder, read_description(folder))
     with damage_named(folder):
-        return Transform(**read_description(folder, kind.saved)["transform"])
+        fitted = Transform(**read_description(folder, kind.saved)["transform"])
+    kind.require_geometry(fitted, fitted.override(*geometry))
 
 
 @contextmanager

@@ -15,11 +15,11 @@ import torch
 from timm.models import EfficientNet, ResNet
 from torch import nn
 
-from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.errors import ModelFileError, ParameterError, first_line
 from anomaly_lib.networks.devices import Precision, autocast
 from anomaly_lib.networks.maps import as_map
 from anomaly_lib.networks.names import DEFAULT_BACKBONE, native_size, require_known, timm_name
-from anomaly_lib.networks.weights import fingerprint, first_line, load_network
+from anomaly_lib.networks.weights import fingerprint, load_network
 
 
 class Backbone:

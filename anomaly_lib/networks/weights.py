@@ -21,7 +21,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
-from anomaly_lib.errors import WeightsError
+from anomaly_lib.errors import WeightsError, first_line
 from anomaly_lib.folders import cache_folder
 from anomaly_lib.networks.names import DEFAULT_BACKBONE
 
@@ -72,11 +72,6 @@ def fingerprint(network: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _create(name: str, **options: Any) -> nn.Module:

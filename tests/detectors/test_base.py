@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anomaly_lib import Detector, Gaussian, PatchCore, Scores, Transform, load_detector
-from anomaly_lib.detectors.base import NotFittedError, Watch
+from anomaly_lib.detectors.base import NotFittedError
 from anomaly_lib.detectors.sources import Images
+from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.progress import Progress
 

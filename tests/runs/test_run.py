@@ -18,8 +18,8 @@ from anomaly_lib import Detector, Scores, Transform, load_predictions, load_resu
 from anomaly_lib.datasets import Category
 from anomaly_lib.datasets.choice import DataChoice
 from anomaly_lib.datasets.transforms import AS_IT_IS, Geometry
-from anomaly_lib.detectors.base import Watch
 from anomaly_lib.detectors.sources import Images, checked_batches
+from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.evaluation import metrics
 from anomaly_lib.evaluation.measures import RESULT_COLUMNS, measure

@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Watch
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.gaussian.level_models import (
@@ -41,6 +40,7 @@ from anomaly_lib.detectors.gaussian.levels import default_transform, localising_
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
 from anomaly_lib.detectors.sources import Images
+from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Detector, Watch
+from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.parameters import (
     RATE,
@@ -33,6 +33,7 @@ from anomaly_lib.detectors.patch_svdd.schedule import Schedule, Weights
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler
 from anomaly_lib.detectors.sources import Images, checked_batches
+from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.networks.devices import Precision, PrecisionChoice, pick_device, pick_precision

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
-from anomaly_lib.errors import ModelFileError
+from anomaly_lib.errors import ModelFileError, first_line
 from anomaly_lib.pickles import require_plain_pickle
 from anomaly_lib.reading import read_within
 
@@ -55,8 +55,7 @@ def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise almost anything
-        said = [*str(error).splitlines(), type(error).__name__][0]
-        raise ModelFileError(f"refused to read {file}: {said}") from None
+        raise ModelFileError(f"refused to read {file}: {first_line(error)}") from None
     if not isinstance(state, dict) or set(state) != set(encoder_shapes(1)):
         raise ModelFileError(
             f"{file} is no encoder of the official Patch SVDD: it must hold weight and bias of enc.conv1 to "

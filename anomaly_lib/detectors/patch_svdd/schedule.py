@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
-from anomaly_lib.detectors.base import Detector, Watch
+from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.patch_svdd.checkpoints import Checkpoints
 from anomaly_lib.detectors.patch_svdd.training import DivergedError, Training
+from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.base import Watch
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Text, Whole
@@ -30,6 +29,7 @@ from anomaly_lib.detectors.patchcore.memory_bank import (
 from anomaly_lib.detectors.patchcore.reweighting import image_weights
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler, select_rows
 from anomaly_lib.detectors.sources import Images
+from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.neighbors import NeighborIndex
