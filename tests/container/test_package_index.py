@@ -26,7 +26,8 @@ LOCK = {
     "develop": {},
 }
 PIPFILE = f'# {uuid.uuid4()}\n[packages]\nanomaly_lib = {{path = ".", editable = true}}\n'
-EXTRAS = '\n[project.optional-dependencies]\n"an-extra" = ["no-such-package-anywhere"]\n'
+OPTIONAL = "[project.optional-dependencies]\n"
+EXTRA = 'an-extra = ["no-such-package-anywhere"]\n'
 
 
 class Index(BaseHTTPRequestHandler):
@@ -73,8 +74,9 @@ def built(
         shutil.copytree(workshop.folder / name, folder / name)
     (folder / "Pipfile").write_text(PIPFILE)
     (folder / "Pipfile.lock").write_text(json.dumps(LOCK))
-    with (folder / "pyproject.toml").open("a") as file:
-        file.write(EXTRAS)
+    package = (folder / "pyproject.toml").read_text()
+    assert package.count(OPTIONAL) == 1
+    (folder / "pyproject.toml").write_text(package.replace(OPTIONAL, OPTIONAL + EXTRA))
     (folder / ".env").write_text(f"PIP_INDEX_URL={index}\n")
     # pip takes an index without TLS from this machine only.
     (folder / "override.yaml").write_text("services: {jupyter: {build: {network: host}}}")

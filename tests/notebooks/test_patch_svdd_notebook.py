@@ -11,15 +11,9 @@ from anomaly_lib.views.notebook_page import run_notebook
 
 @pytest.fixture(scope="module")
 def executed() -> NotebookNode:
-    """Return the notebook run in the quick setting, on one core.
-
-    Two threads that compute a convolution's gradients wait for each other in loops, which takes four times
-    as long where other programs use the cores.
-    """
+    """Return the notebook run in the quick setting."""
     document = read("patch_svdd.ipynb")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        assert run_notebook(document, FOLDER, quick=True) is None
+    assert run_notebook(document, FOLDER, quick=True) is None
     return document
 
 

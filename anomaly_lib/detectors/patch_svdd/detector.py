@@ -43,7 +43,6 @@ TRANSFORM = Transform(resize=256, square=True, interpolation="bicubic")
 
 # Training images scored at a time for the threshold.
 _SCORED = 8
-
 # Rows of a memory bank, drawn at random, that an early look at a training makes do with.
 _LOOK_ROWS = 50_000
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from anomaly_lib.detectors.patch_svdd.gradients import BatchParts, Terms
 from anomaly_lib.detectors.patch_svdd.network import LARGE, HierarchicalEncoder, PositionClassifier
 from anomaly_lib.detectors.patch_svdd.pairs import Pairs
 from anomaly_lib.errors import AnomalyError, ModelFileError
@@ -18,8 +19,11 @@ class DivergedError(AnomalyError):
     """The loss is no longer finite."""
 
 
-Terms = dict[str, torch.Tensor]
-"""``loss`` and the terms that it is made of: position_64, position_32, svdd_64, svdd_32."""
+Batch = dict[str, tuple[torch.Tensor, torch.Tensor | None]]
+"""Pairs of patches (2, b, 3, side, side) for each term, with the positions (b,) to be told apart or None.
+
+The terms are position_64, position_32, svdd_64 and svdd_32.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,9 @@ class Training:
             )
         self._networks = nn.ModuleDict({"encoder": self.encoder, "classifiers": self._classifiers})
         self._networks.to(self._device)
-        learning = [weights for weights in self._networks.parameters() if weights.requires_grad]
-        self._optimizer = torch.optim.Adam(learning, lr=options.lr)
+        self._learning = [weights for weights in self._networks.parameters() if weights.requires_grad]
+        self._optimizer = torch.optim.Adam(self._learning, lr=options.lr)
+        self._parts = BatchParts(self._device)
         self.epoch = 0
         self.losses: list[dict[str, float]] = []
 
@@ -87,7 +92,7 @@ class Training:
         progress(stage, 0, self.batches)
         for done, images in enumerate(self._image_numbers(), start=1):
             for name, value in self.step(images).items():
-                sums[name] = sums.get(name, 0) + value.detach()
+                sums[name] = sums.get(name, 0) + value
             progress(stage, done, self.batches)
         self.epoch += 1
         self.losses.append({name: float(value) / self.batches for name, value in sums.items()})
@@ -95,14 +100,16 @@ class Training:
 
     def step(self, images: dict[str, torch.Tensor]) -> Terms:
         """Do a step of Adam on pairs from images, of numbers (b,) for each term; return the terms."""
-        terms = self._terms(images)
+        batch = self._batch(images)
+        size = len(next(iter(images.values())))
+        terms = self._parts.backward(
+            lambda part, share: self._terms(_part(batch, part), share), size, self._learning
+        )
         if not torch.isfinite(terms["loss"]):
             raise DivergedError(
                 f"the training diverged in epoch {self.epoch + 1}: its loss is {float(terms['loss'])}; "
                 "take a smaller learning rate (lr)"
             )
-        self._optimizer.zero_grad()
-        terms["loss"].backward()
         self._optimizer.step()
         return terms
 
@@ -118,21 +125,29 @@ class Training:
             batch = slice(start, start + self.options.batch_size)
             yield {name: order[batch] % self._number for name, order in shuffled.items()}
 
-    def _terms(self, images: dict[str, torch.Tensor]) -> Terms:
-        """Return the loss of equation 6, self-supervised + lambda * SVDD, and its terms."""
+    def _batch(self, images: dict[str, torch.Tensor]) -> Batch:
+        batch: Batch = {}
+        for side in self.options.sides:
+            batch[f"position_{side}"] = self._pairs.position(side, images[f"position_{side}"])
+        for side in self.options.sides:
+            batch[f"svdd_{side}"] = self._pairs.svdd(side, images[f"svdd_{side}"]), None
+        return batch
+
+    def _terms(self, batch: Batch, share: float = 1.0) -> Terms:
+        """Return the loss of equation 6, self-supervised + lambda * SVDD, and its terms, times `share`."""
         terms: Terms = {}
-        for side in self.options.sides:
-            name = f"position_{side}"
-            patches, position = self._pairs.position(side, images[name])
-            logits = self._classifiers[str(side)](*self._embed(side, patches))
-            terms[name] = F.cross_entropy(logits, position)  # equation 5
-        for side in self.options.sides:
-            name = f"svdd_{side}"
-            first, second = self._embed(side, self._pairs.svdd(side, images[name]))
-            terms[name] = (first - second).norm(dim=1).mean()  # equation 4
-        weights = {"position": 1.0, "svdd": self.options.lambda_value}
-        weighted = [weights[name.partition("_")[0]] * value for name, value in terms.items()]
-        return {"loss": torch.stack(weighted).sum(), **terms}
+        loss = torch.zeros((), device=self._device)
+        for name, (patches, position) in batch.items():
+            side = patches.shape[-1]
+            first, second = self._embed(side, patches)
+            if position is None:
+                terms[name] = (first - second).norm(dim=1).mean() * share  # equation 4
+                loss = loss + self.options.lambda_value * terms[name]
+            else:
+                logits = self._classifiers[str(side)](first, second)
+                terms[name] = F.cross_entropy(logits, position) * share  # equation 5
+                loss = loss + terms[name]
+        return {"loss": loss, **terms}
 
     def _embed(self, side: int, patches: torch.Tensor) -> torch.Tensor:
         """Return the embeddings (2, b, D) float32 of pairs (2, b, 3, side, side)."""
@@ -192,6 +207,13 @@ class Training:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.epoch, self.losses = epoch, losses
+
+
+def _part(batch: Batch, part: slice) -> Batch:
+    return {
+        name: (patches[:, part], None if position is None else position[part])
+        for name, (patches, position) in batch.items()
+    }
 
 
 def _taken(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -68,7 +68,7 @@ def test_the_loss_is_that_of_equation_6(pixels: torch.Tensor) -> None:
             apart = (embed[side](first) - embed[side](second)).double()
             expected[f"svdd_{side}"] = float(apart.square().sum(dim=1).sqrt().mean())
     one._generator.set_state(before)
-    terms = {name: float(value.detach()) for name, value in one._terms(numbers).items()}
+    terms = {name: float(value.detach()) for name, value in one._terms(one._batch(numbers)).items()}
     loss = terms.pop("loss")
     assert terms == pytest.approx(expected, rel=1e-4)
     assert loss == pytest.approx(
