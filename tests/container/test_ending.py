@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from containers import Workshop, soon
@@ -29,15 +30,20 @@ def end(workshop: Workshop, service: str, moment: str, signal: str) -> tuple[int
         docker("rm", "--force", name)
 
 
+def results(workshop: Workshop) -> set[Path]:
+    """Return the files in the work folder, the data aside."""
+    files = {path for path in (workshop.folder / "work").rglob("*") if path.is_file()}
+    return {file for file in files if "data" not in file.parts}
+
+
 @pytest.mark.parametrize(("signal", "status"), [("INT", 130), ("TERM", 143)])
 def test_the_demo_ends_without_traceback_and_without_half_a_page(workshop, signal, status):
-    before = {path for path in (workshop.folder / "work").rglob("*") if "data" not in path.parts}
+    before = results(workshop)
     ended, log = end(workshop, "demo", "What to work on", signal)
     assert ended == status
     assert "Traceback" not in log
     assert ("Aborted!" in log) == (signal == "INT")
-    after = {path for path in (workshop.folder / "work").rglob("*") if "data" not in path.parts}
-    assert after <= before
+    assert results(workshop) <= before
     data = (workshop.folder / "work" / "data").rglob("*")
     # A lock stays, since whoever takes it away takes it from the one who waits for it.
     unfinished = [path for path in data if path.name.startswith(".unfinished-") or "tmp" in path.name]
