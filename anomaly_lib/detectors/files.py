@@ -28,6 +28,8 @@ _PACKAGES = ("anomaly_lib", "torch", "timm")
 _DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
 # More text than any description has, and more nesting than any needs.
 _LONGEST, _DEEPEST = 2**20, 20
+# At a folder that others replace while one looks; each look fails only if another swap falls into it.
+_LOOKS = 1000
 
 # What reading, parsing and checking raise.
 _DAMAGE: tuple[type[Exception], ...] = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -222,15 +224,34 @@ def new_model_folder(folder: Path) -> Iterator[Path]:
 
 
 def _require_replaceable(folder: Path) -> None:
+    """Raise a `ModelFileError` when `folder` is there and holds anything but a model.
+
+    It is looked at again where it was another folder at the end than at the beginning: a saver that swapped
+    its own in takes the files of the old one away, one by one.
+    """
+    for _ in range(_LOOKS):
+        before, objection = _identity(folder), _objection(folder)
+        if objection is None:
+            return
+        if before is not None and _identity(folder) == before:
+            break
+    raise ModelFileError(f"{folder} {objection}: save to a new folder")
+
+
+def _objection(folder: Path) -> str | None:
     if not folder.exists():
-        return
+        return None
     if not folder.is_dir():
-        raise ModelFileError(f"{folder} is a file: save to a new folder")
-    names = {path.name for path in folder.iterdir()}
+        return "is a file"
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:  # moved away at this moment
+        return "is being replaced"
     others = sorted(name for name in names if not _is_of_a_model(folder / name))
     if others or (names and _DESCRIPTION not in names):
         example = f", {others[0]} among them" if others else ""
-        raise ModelFileError(f"{folder} holds other files than a model{example}: save to a new folder")
+        return f"holds other files than a model{example}"
+    return None
 
 
 def _is_of_a_model(path: Path) -> bool:

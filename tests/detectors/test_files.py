@@ -5,7 +5,7 @@ import errno
 import json
 import math
 import stat
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -251,16 +251,17 @@ def test_there_is_a_whole_model_at_any_time_while_others_save_over_it(
             with new_model_folder(folder) as unfinished:
                 write_model(unfinished, {"method": str(number)}, {"rows": torch.full((2, 3), float(number))})
 
-    threads = [threading.Thread(target=save, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
     reads = 0
-    while any(thread.is_alive() for thread in threads):
-        with contextlib.nullcontext() if exchange else contextlib.suppress(ModelFileError):
-            description, tensors = read_model(folder)
-            if description["method"] != "m":
-                assert (tensors.take("rows", 2, 3) == float(description["method"])).all()
-            reads += 1
+    with ThreadPoolExecutor(4) as pool:
+        savers = [pool.submit(save, number) for number in range(4)]
+        while not all(saver.done() for saver in savers):
+            with contextlib.nullcontext() if exchange else contextlib.suppress(ModelFileError):
+                description, tensors = read_model(folder)
+                if description["method"] != "m":
+                    assert (tensors.take("rows", 2, 3) == float(description["method"])).all()
+                reads += 1
+        for saver in savers:
+            saver.result()
     assert reads
     assert names(folder.parent) == ["model"]
     assert names(folder) == ["model.json", "model.safetensors"]
