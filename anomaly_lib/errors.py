@@ -38,6 +38,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(_says_so(one) for one in _chain(error))
 
 
+def pass_on_lack_of_memory(error: BaseException) -> None:
+    """Raise `error` again where it says so: what was being read then is not damaged, whatever it was."""
+    if is_out_of_memory(error):
+        raise error
+
+
 def _says_so(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True

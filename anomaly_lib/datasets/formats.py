@@ -12,7 +12,7 @@ from typing import IO, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
-from anomaly_lib.errors import DataError
+from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ def open_picture(path: Path, use: Callable[[Image.Image], T]) -> T:
             raise DataError(f"the image {path} is a link that leads nowhere: mend or remove it") from None
         raise DataError(f"no such image: {path}") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
+        pass_on_lack_of_memory(error)
         raise DataError(
             f"cannot read the image {path} ({_reason(error)}): replace or remove the file"
         ) from None

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from anomaly_lib.detectors.parameters import Constraint, Whole
 from anomaly_lib.detectors.tensor_file import read_tensors
-from anomaly_lib.errors import ModelFileError
+from anomaly_lib.errors import ModelFileError, pass_on_lack_of_memory
 from anomaly_lib.files import replace_folder, written_in_full
 from anomaly_lib.reading import opened, parse_json, read_within
 
@@ -179,6 +179,7 @@ def damage_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
+        pass_on_lack_of_memory(error)
         reason = str(error) or type(error).__name__
         raise ModelFileError(f"the model in {folder} is damaged ({reason}): train it again") from error
 

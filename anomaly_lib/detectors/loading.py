@@ -22,7 +22,7 @@ from anomaly_lib.detectors.patch_svdd import PatchSVDD
 from anomaly_lib.detectors.patch_svdd.checkpoints import CHECKPOINT
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.patchcore.memory_bank import MemoryBank
-from anomaly_lib.errors import AnomalyError, ModelFileError, is_out_of_memory
+from anomaly_lib.errors import AnomalyError, ModelFileError, pass_on_lack_of_memory
 from anomaly_lib.networks.devices import pick_device
 
 _DETECTORS: dict[str, type[Detector]] = {
@@ -80,7 +80,8 @@ def _without_a_traceback(folder: Path) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if isinstance(error, AnomalyError) or is_out_of_memory(error):  # these say themselves what is wrong
+        pass_on_lack_of_memory(error)
+        if isinstance(error, AnomalyError):  # says itself what is wrong
             raise
         raise ModelFileError(f"the model in {folder} is damaged ({error}): train it again") from error
 

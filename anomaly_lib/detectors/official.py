@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from anomaly_lib.detectors.parameters import Constraint, Each, Text, Whole
-from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.errors import ModelFileError, ParameterError, pass_on_lack_of_memory
 from anomaly_lib.pickles import require_plain_pickle
 from anomaly_lib.reading import opened, read_within
 
@@ -119,9 +119,8 @@ def _read_parameters(file: Path) -> dict[str, Any]:
         content = read_within(file, _LONGEST)
         require_plain_pickle(content)
         parameters = _PlainUnpickler(io.BytesIO(content)).load()
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged pickle can raise almost anything
+        pass_on_lack_of_memory(error)
         raise ModelFileError(f"refused to read {file}: {error}") from None
     if not isinstance(parameters, dict):
         raise ModelFileError(f"refused to read {file}: it does not hold a dictionary of parameters")
@@ -157,6 +156,7 @@ def _read_index(file: Path) -> np.ndarray:
             stream.seek(_INDEX_HEADER.itemsize)
             bank = np.fromfile(stream, np.dtype("<f4"), rows * columns).reshape(rows, columns)
     except (OSError, ValueError, IndexError, OverflowError) as error:
+        pass_on_lack_of_memory(error)
         raise ModelFileError(f"cannot read the faiss index {file}: {error}") from None
     if not rows:
         raise ModelFileError(f"the faiss index {file} is empty: the model was never fitted")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from anomaly_lib.errors import DataError
+from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.files import new_file
 from anomaly_lib.reading import opened
 
@@ -123,9 +123,8 @@ def load_predictions(file: Path | str) -> Predictions:
             values[name] = _number(name, values[name])
         predictions = Predictions(**values, parts=_parts(arrays))
         reason = _inconsistency(predictions)
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged archive can raise almost anything
+        pass_on_lack_of_memory(error)
         raise DataError(f"{file} is not a predictions file of this library: {error!r}") from None
     if reason:
         raise DataError(f"{file} is not a predictions file of this library: {reason}")

@@ -15,7 +15,7 @@ import torch
 from timm.models import EfficientNet, ResNet
 from torch import nn
 
-from anomaly_lib.errors import ModelFileError, ParameterError, first_line
+from anomaly_lib.errors import ModelFileError, ParameterError, first_line, pass_on_lack_of_memory
 from anomaly_lib.networks.devices import Precision, autocast
 from anomaly_lib.networks.maps import as_map
 from anomaly_lib.networks.names import DEFAULT_BACKBONE, native_size, require_known, timm_name
@@ -144,9 +144,10 @@ class Backbone:
             self._network(images)
         except _AllCapturedError:
             pass
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
+        except torch.AcceleratorError:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:  # how timm's networks refuse a size
+            pass_on_lack_of_memory(error)
             reason, native = first_line(error).rstrip("."), native_size(self.name)
             raise ParameterError(
                 f"backbone {self.name!r} does not take this image size, {images.shape[2]} x "

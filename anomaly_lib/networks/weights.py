@@ -21,7 +21,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
-from anomaly_lib.errors import WeightsError, first_line
+from anomaly_lib.errors import WeightsError, first_line, pass_on_lack_of_memory
 from anomaly_lib.folders import cache_folder
 from anomaly_lib.networks.names import DEFAULT_BACKBONE
 
@@ -105,9 +105,10 @@ def _read(file: Path, largest: int) -> dict[str, torch.Tensor]:
         saved = torch.load(file, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
-    except (OSError, MemoryError) as error:
-        raise WeightsError(f"cannot read the weights file {file}: {first_line(error)}") from error
     except Exception as error:  # of pickle, zip and safetensors; some explain how to execute the file
+        pass_on_lack_of_memory(error)
+        if isinstance(error, OSError):
+            raise WeightsError(f"cannot read the weights file {file}: {first_line(error)}") from error
         raise WeightsError(
             f"cannot read the weights file {file}: it is damaged or holds more than tensors; save the "
             "model's state_dict()"
@@ -189,6 +190,7 @@ def _from_hub(name: str, package: str | None) -> nn.Module:
         log.info("downloading the weights of %s from timm's hub to %s", name, cache)
         return _create(name, pretrained=True, cache_dir=cache)
     except Exception as error:  # the hub client raises dozens of types: offline, proxy, 404, disk full ...
+        pass_on_lack_of_memory(error)
         if cached := _cached_file(name, cache):
             raise WeightsError(
                 f"the weights of backbone {name!r} in the cache are damaged ({first_line(error)}): delete "

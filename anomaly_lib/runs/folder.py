@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from anomaly_lib.errors import DataError
+from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.files import file_name, new_file, sweep_unfinished
 from anomaly_lib.reading import read_within
 
@@ -187,9 +187,8 @@ def load_results(folder: Path | str) -> pd.DataFrame:
     try:
         content = io.BytesIO(read_within(file, _LONGEST))
         table = pd.read_csv(content, index_col="Row Names", encoding="utf-8", dtype={"Row Names": str})
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged table can make pandas raise almost anything
+        pass_on_lack_of_memory(error)
         raise DataError(f"{file} is no table of results ({error}): run it again") from None
     if reason := _unfit(table):
         raise DataError(f"{file} is no table of results ({reason}): run it again")

@@ -108,9 +108,7 @@ def test_what_has_too_many_pixels_is_refused_before_they_are_decoded(
     assert f"{size[0]} x {size[1]} pixels" in said_of(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("a\nb"), KeyError(3), AttributeError("x"), OverflowError()]
-)
+@pytest.mark.parametrize("error", [RuntimeError("a\nb"), KeyError(3), AttributeError("x"), OverflowError()])
 def test_whatever_a_decoder_raises_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from anomaly_lib.detectors.files import new_model_folder, read_model, write_model
 from anomaly_lib.detectors.parameters import Constraint, Names, Text, Whole
 from anomaly_lib.detectors.patch_svdd.training import Training
-from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.errors import ModelFileError, ParameterError, pass_on_lack_of_memory
 from anomaly_lib.files import locked, sweep_unfinished
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ class Checkpoints:
         try:
             training.restore(tensors.rest(), epoch, _losses(description))
         except (KeyError, ValueError, TypeError, RuntimeError, IndexError, ModelFileError) as error:
+            pass_on_lack_of_memory(error)
             raise ModelFileError(f"the checkpoint {folders[-1]} is damaged ({error}): remove it") from error
         log.info("going on after epoch %d from %s", training.epoch, folders[-1])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
-from anomaly_lib.errors import ModelFileError, first_line
+from anomaly_lib.errors import ModelFileError, first_line, pass_on_lack_of_memory
 from anomaly_lib.pickles import require_plain_pickle
 from anomaly_lib.reading import read_within
 
@@ -52,9 +52,8 @@ def read_official_patch_svdd(file: Path) -> dict[str, torch.Tensor]:
     try:
         content = _bounded(read_within(file, _LONGEST))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged pickle can raise almost anything
+        pass_on_lack_of_memory(error)
         raise ModelFileError(f"refused to read {file}: {first_line(error)}") from None
     if not isinstance(state, dict) or set(state) != set(encoder_shapes(1)):
         raise ModelFileError(
