@@ -61,6 +61,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 class AnomalyError(Exception):
     """Something in the user's data, files or options is wrong; commands print it and exit with status 2.
 
+    An argument stands in backticks, `weights`, where commands have an option ``--weights`` for it.
+
     Whatever names and other libraries' messages the sentence quotes, it is one line that can be printed.
     """
 

@@ -34,6 +34,9 @@ _LOCK = ".lock"
 # What a file system says that has no locks, or none on folders: there nothing is swept.
 _NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
+# Times that a folder is removed into which a thread that is about to end may still put a file.
+_REMOVALS = 20
+
 # Bytes of the longest name that common file systems have.
 LONGEST_NAME = 255
 
@@ -152,7 +155,11 @@ def _make_folder(folder: Path) -> str:
 def _unfinished(parent: Path, make: Callable[[], str]) -> Iterator[Path]:
     """Yield what `make` makes in `parent`, locked; what still has that name at the end is removed."""
     sweep_unfinished(parent)
-    path, handle = _made_and_locked(make)
+    try:
+        path, handle = _made_and_locked(make)
+    except BaseException:  # a signal, just when it was made
+        sweep_unfinished(parent)
+        raise
     try:
         yield path
     finally:
@@ -202,7 +209,10 @@ def _lock(path: Path) -> int:
 def _remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        for _ in range(_REMOVALS):
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break
     else:
         path.unlink(missing_ok=True)
 

@@ -11,7 +11,10 @@ from anomaly_lib.folders import work_folder
 
 @click.command(name="demo", cls=StrictCommand)
 @click.option(
-    "--quick/--full", envvar="ANOMALY_QUICK", help="Fewer categories and smaller images: one minute."
+    "--quick/--full",
+    envvar="ANOMALY_QUICK",
+    show_envvar=True,
+    help="Fewer categories and smaller images: one minute.",
 )
 @click.option(
     "--notebook",

@@ -5,6 +5,7 @@ nobody foresaw, a bug of ours, with 1. With ``ANOMALY_DEBUG=1`` the traceback st
 """
 
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,9 @@ from anomaly_lib.errors import AnomalyError, is_out_of_memory, one_line
 _INTERRUPTED = 130
 
 _STAGE = "in the stage "
+
+# How the library writes an argument that is an option here.
+_ARGUMENT = re.compile(r"`(\w+)`")
 
 _MAKE_ROOM = "end other programs, or raise the limit of this one; no work was begun"
 _MAKE_SMALLER = (
@@ -66,7 +70,7 @@ def _sentence(error: BaseException) -> click.ClickException:
     if is_out_of_memory(error):
         return UserError(f"not enough memory{stage}: {_MAKE_SMALLER if stage else _MAKE_ROOM}")
     if isinstance(error, AnomalyError):
-        return UserError(str(error))
+        return UserError(_ARGUMENT.sub(r"--\1", str(error)))
     if isinstance(error, OSError):  # a full disk, a folder that cannot be written, a file for a folder
         return UserError(_of_the_system(error, stage))
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

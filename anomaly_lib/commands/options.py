@@ -171,6 +171,30 @@ def run_options(command: F) -> F:
     return command
 
 
+def augmentation_options(command: F) -> F:
+    """Add what says how training images are changed."""
+    decorators = (
+        click.option(
+            "--augmentations",
+            type=Words(),
+            multiple=True,
+            callback=flat,
+            help="Changes for all categories, instead of those known for MVTec AD: flip, rotate90, rotate45, "
+            "background_edge, noise, as flip,noise or repeated.",
+        ),
+        click.option(
+            "--augment_passes",
+            type=click.IntRange(1, 100_000),
+            default=100,
+            show_default=True,
+            help="Times that each image is changed.",
+        ),
+    )
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
 def device_option(command: F) -> F:
     """Add ``--device``."""
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")(

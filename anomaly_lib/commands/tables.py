@@ -7,7 +7,16 @@ import click
 
 from anomaly_lib.commands.console import progress_bars, say
 from anomaly_lib.commands.grammar import StrictCommand
-from anomaly_lib.commands.options import BATCH, Integers, Seed, Words, device_option, distinct, flat, refuse
+from anomaly_lib.commands.options import (
+    BATCH,
+    Integers,
+    Seed,
+    augmentation_options,
+    device_option,
+    distinct,
+    flat,
+    refuse,
+)
 
 
 @click.command("tables", cls=StrictCommand)
@@ -37,21 +46,7 @@ from anomaly_lib.commands.options import BATCH, Integers, Seed, Words, device_op
     help="Architecture; repeat for several. Those of the table narrow it, others take their place.",
 )
 @click.option("--augment/--no-augment", default=None, help="Default: as in the paper, for table 4 only.")
-@click.option(
-    "--augmentations",
-    type=Words(),
-    multiple=True,
-    callback=flat,
-    help="For all categories, instead of those known for MVTec AD: flip, rotate90, rotate45, "
-    "background_edge, noise, as flip,noise or repeated.",
-)
-@click.option(
-    "--augment_passes",
-    type=click.IntRange(1, 100_000),
-    default=100,
-    show_default=True,
-    help="Times that each image is changed.",
-)
+@augmentation_options
 @click.option("--imagesize", type=click.IntRange(1), help="Side of the square input. Default: the network's.")
 @click.option("--batch_size", type=BATCH, default=16, show_default=True, help="Images at a time.")
 @click.option("--seed", type=Seed(), default=0, show_default=True, help="For the augmentation.")

@@ -11,7 +11,7 @@ from anomaly_lib.commands.grammar import MakeMethod, Method, StrictCommand
 from anomaly_lib.commands.options import (
     BATCH,
     Integers,
-    Words,
+    augmentation_options,
     false_alarm_rate_option,
     flat,
     precision_option,
@@ -55,20 +55,7 @@ log = logging.getLogger(__name__)
     help="Fifth to hold out for the threshold; all: fit on all images.",
 )
 @click.option("--augment", is_flag=True, help="Fit on changed images; which changes is known for MVTec AD.")
-@click.option(
-    "--augmentations",
-    type=Words(),
-    multiple=True,
-    callback=flat,
-    help="Which changes: flip, rotate90, rotate45, background_edge, noise, as flip,noise or repeated.",
-)
-@click.option(
-    "--augment_passes",
-    type=click.IntRange(1, 100_000),
-    default=100,
-    show_default=True,
-    help="Times that each image is changed.",
-)
+@augmentation_options
 @click.option("--batch_size", type=BATCH, help="Images at a time. Default: the word dataset's.")
 @click.option(
     "--map_levels",

@@ -42,7 +42,7 @@ def safe_augmentations(categories: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in categories if name not in _UNSAFE]
     if unknown:
         raise ParameterError(
-            f"--augment: it is not known what leaves good parts of {unknown[0]!r} good; say it with "
-            "--augmentations, as in --augmentations flip,noise"
+            f"it is not known what leaves good parts of {unknown[0]!r} good: name `augmentations`, as in "
+            "flip,noise"
         )
     return tuple(kind for kind in AUGMENTATIONS if not any(kind in _UNSAFE[name] for name in categories))

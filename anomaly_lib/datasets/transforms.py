@@ -75,7 +75,7 @@ class Transform:
         if self.crop is not None and self.crop > self.resize:
             raise ParameterError(
                 f"image size {self.crop} is larger than resize {self.resize}: "
-                "raise --resize or lower --imagesize, or the crop would reach outside of the image"
+                "raise `resize` or lower `imagesize`, or the crop would reach outside of the image"
             )
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ParameterError(f"interpolation is {self.interpolation!r}: use bilinear or bicubic")
@@ -117,13 +117,13 @@ class Transform:
         >>> larger.resize, larger.crop  # the same share of the image is seen
         (512, 448)
         """
-        for option, side in (("--resize", resize), ("--imagesize", size)):
+        for name, side in (("`resize`", resize), ("`imagesize`", size)):
             if side is not None:
-                _check_side(option, side)
+                _check_side(name, side)
         if self.crop is None:
             if resize and size and resize != size:
                 raise ParameterError(
-                    f"--resize {resize} and --imagesize {size}: this method sees the whole image in one "
+                    f"`resize` {resize} and `imagesize` {size}: this method sees the whole image in one "
                     "size: give one"
                 )
             return replace(self, resize=size or resize or self.resize)

@@ -102,9 +102,7 @@ class Ensemble(Detector):
     def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
         """Return the ensemble in `folder`; `weights` would be the same for all members and is refused."""
         if weights is not None:
-            raise ParameterError(
-                "an ensemble's members have different weights: --weights cannot name one file"
-            )
+            raise ParameterError("an ensemble's members have different weights: omit `weights`")
         folder = Path(folder)
         description, tensors = read_model(folder, cls.saved)
         with damage_named(folder):

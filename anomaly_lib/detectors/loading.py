@@ -91,7 +91,7 @@ def _kind(folder: Path, description: dict[str, Any]) -> type[Detector]:
     if method == CHECKPOINT:
         raise ModelFileError(
             f"{folder} holds no model but a checkpoint of a training, which goes on from it "
-            "with --checkpoints and the folder that was given there"
+            "with that folder as `checkpoints`"
         )
     if not isinstance(method, str) or method not in _DETECTORS:
         raise ModelFileError(f"the model in {folder} is of the unknown method {method!r}: update anomaly_lib")

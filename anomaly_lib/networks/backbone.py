@@ -110,7 +110,7 @@ class Backbone:
             raise ModelFileError(
                 f"the model in {folder} was fitted with other weights of {self.name} (from "
                 f"{saved['origin']}) than are found here ({self.origin}): give the file that it was fitted "
-                "with by --weights"
+                "with as `weights`"
             )
 
     @torch.no_grad()

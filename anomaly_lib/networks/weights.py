@@ -171,7 +171,7 @@ def _require_finite(network: nn.Module, origin: str) -> None:
         if not tensor.isfinite().all():
             raise WeightsError(
                 f"the weights from {origin} are damaged: {name} has values that are not finite; give another "
-                "file with --weights"
+                "file as `weights`"
             )
 
 
@@ -179,7 +179,7 @@ def _from_hub(name: str, package: str | None) -> nn.Module:
     config: Any = timm.get_pretrained_cfg(name)
     if not config.has_weights:
         raise WeightsError(
-            f"timm has no weights for backbone {name!r}: give a file with --weights, or use another backbone"
+            f"timm has no weights for backbone {name!r}: give a file as `weights`, or use another backbone"
         )
     cache = cache_folder()
     try:
@@ -199,7 +199,7 @@ def _from_hub(name: str, package: str | None) -> nn.Module:
         tried = f"the package {package} (not installed), " if package else ""
         raise WeightsError(
             f"no weights for backbone {name!r}: tried {tried}the cache {cache} and timm's hub "
-            f"({first_line(error)}); give a file with --weights, connect to the internet once, or use "
+            f"({first_line(error)}); give a file as `weights`, connect to the internet once, or use "
             f"{DEFAULT_BACKBONE}, whose weights are installed"
         ) from error
 

@@ -143,6 +143,8 @@ def _fit(stage: Stage, detector: Detector, category: Category) -> None:
 def _evaluate_category(stage: Stage, detector: Detector, category: Category) -> None:
     """Score the test images of a category, measure, and write everything that the run keeps of it."""
     run, row_name = stage.run, stage.data.row_name(category)
+    if stage.saving.segmentation_images and not detector.localises:
+        log.warning("no segmentation images of %s are written: the model makes no maps", category.name)
     if not category.test:
         log.warning("%s has no test images: its results are empty", category.name)
         run.add(row_name, dict.fromkeys(RESULT_COLUMNS, math.nan), {})

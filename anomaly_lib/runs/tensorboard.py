@@ -75,7 +75,7 @@ def open_events(folder: Path) -> EventFile | None:
     try:
         import tensorboard.compat.proto.event_pb2  # noqa: F401
     except ImportError:
-        log.warning("--tensorboard has no effect: install the package tensorboard")
+        log.warning("nothing is written for TensorBoard: install the package tensorboard")
         return None
     return EventFile(folder)
 

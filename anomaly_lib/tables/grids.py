@@ -116,7 +116,7 @@ def narrowed(table: Table, choice: TableChoice) -> Table:
         When a fold or an augmentation is unknown.
     """
     if unknown := [fold for fold in choice.folds if not 0 <= fold < FOLDS]:
-        raise ParameterError(f"--fold {unknown[0]}: use 0 to {FOLDS - 1}")
+        raise ParameterError(f"fold {unknown[0]}: use 0 to {FOLDS - 1}")
     require_augmentations(choice.augmentations)
     augment = table.augment if choice.augment is None else choice.augment
     if not choice.archs:

@@ -63,10 +63,10 @@ def run_table(number: int, folder: Path, choice: TableChoice, progress: Progress
                 if missing:
                     runs.add(_measure(detector, category, table, choice, missing, progress))
         except WeightsError as error:
-            log.warning("%s is left out: %s", arch, error)
+            log.warning("%s is left out: %s", arch, str(error).partition(";")[0])
             skipped.append(error)
     if len(skipped) == len(archs):
-        raise skipped[0]
+        raise WeightsError(f"{str(skipped[0]).partition(';')[0]}; name architectures whose weights are here")
     names = [category.name for category in categories]
     numbers = summary(runs.frame, table, names, choice.folds, choice.imagesize)
     with new_file(folder / f"table{number}.csv") as file:

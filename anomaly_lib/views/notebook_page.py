@@ -54,7 +54,7 @@ def find_workshop() -> Path:
             return folder / _WORKSHOP
     raise AnomalyError(
         f"{_WORKSHOP} is not in this directory and not part of an installed package: "
-        "run this in the repository, or say where it is with --notebook"
+        "run this in the repository, or say where it is by `notebook`"
     )
 
 

@@ -93,6 +93,14 @@ def test_the_setting_may_come_from_the_environment(tmp_path: Path, monkeypatch: 
     assert "quick is 1" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_a_setting_that_makes_no_sense_names_its_variable(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ANOMALY_QUICK", "junk")
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 2
+    assert "ANOMALY_QUICK" in result.output
+    assert "'junk' is not a valid boolean" in result.output
+
+
 def test_missing_notebook_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(folders, "__file__", str(tmp_path / "site-packages" / "anomaly_lib" / "folders.py"))

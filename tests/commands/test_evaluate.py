@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from running import error_of
 
 from anomaly_lib import (
+    Gaussian,
     PatchCore,
     Transform,
     commandline_args,
@@ -238,3 +239,27 @@ def test_an_official_model_gives_the_official_codes_metrics(shared_data: Path, t
     assert row["instance_auroc"] == pytest.approx(1.0, abs=1e-6)
     assert row["full_pixel_auroc"] == pytest.approx(0.9799, abs=5e-4)
     assert np.isnan(row["instance_balanced_accuracy"])  # it has no threshold
+
+
+def test_a_model_without_maps_has_no_pictures_and_says_so(
+    small_data: Path, tiny_weights: str, tmp_path: Path
+) -> None:
+    model = Gaussian(
+        "test_resnet",
+        weights=tiny_weights,
+        distance="ocsvm",
+        transform=Transform(64, square=True),
+        device="cpu",
+    )
+    disc = read_category(small_data, "disc")
+    model.fit(disc.train_images(model.transform)).save(tmp_path / "m")
+    result = run(
+        tmp_path / "r",
+        small_data,
+        [tmp_path / "m"],
+        "--save_segmentation_images",
+        dataset=("-d", "disc"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "no segmentation images of disc are written: the model makes no maps" in result.stderr
+    assert not (tmp_path / "r" / "segmentation_images").exists()

@@ -247,7 +247,7 @@ def test_augmentations_of_a_table_that_has_none_are_refused(
 
 
 def test_wrong_choices_are_one_sentence(small: Path, tmp_path: Path, write_category: Any) -> None:
-    assert "--fold 7: use 0 to 4" in error_of(run(1, tmp_path, small, "--fold", 7))
+    assert "fold 7: use 0 to 4" in error_of(run(1, tmp_path, small, "--fold", 7))
     unknown = error_of(run(2, tmp_path, small, "--augment", "--augmentations", "flip,foo"))
     assert (
         unknown == "unknown augmentation 'foo': use some of flip, rotate90, rotate45, background_edge, noise"

@@ -362,7 +362,7 @@ def test_a_damaged_parameter_is_said_to_be_damaged(small_model: Path, changes: d
 
 def test_an_error_that_says_what_is_wrong_is_told_as_it_is(small_model: Path) -> None:
     """Though a `ParameterError` is a `ValueError`."""
-    with pytest.raises(ParameterError, match="omit --weights"):
+    with pytest.raises(ParameterError, match="omit `weights`"):
         load_detector(small_model, device="cpu", weights="any")
 
 

@@ -24,5 +24,5 @@ def test_what_would_make_a_defect_is_left_out(categories: tuple[str, ...], forbi
 
 def test_every_category_is_known_and_others_are_not() -> None:
     assert all("noise" in safe_augmentations([name]) for name in ALL_CATEGORIES)
-    with pytest.raises(ParameterError, match=r"good parts of 'lid' good; say it with --augmentations"):
+    with pytest.raises(ParameterError, match=r"good parts of 'lid' good: name `augmentations`"):
         safe_augmentations(["carpet", "lid"])

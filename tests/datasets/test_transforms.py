@@ -99,7 +99,7 @@ def test_a_mask_is_resized_bilinearly_even_where_images_are_bicubic() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"resize": 200, "crop": 224}, ("224", "200", "--resize", "--imagesize")),
+        ({"resize": 200, "crop": 224}, ("224", "200", "`resize`", "`imagesize`")),
         ({"resize": 1_000_000, "square": True}, ("resize 1000000", "16384")),
         ({"resize": 256, "crop": 1_000_000}, ("image size 1000000", "16384")),
         ({"resize": 256.0, "crop": 224}, ("resize 256.0", "whole number")),
@@ -140,16 +140,16 @@ def test_override_of_a_square_transform_stays_square() -> None:
     assert square.override(None, None) == square
     assert square.override(128, None) == Transform(128, square=True, interpolation="bicubic")
     assert square.override(128, 128) == Transform(128, square=True, interpolation="bicubic")
-    with pytest.raises(ParameterError, match="--resize 300 and --imagesize 128"):
+    with pytest.raises(ParameterError, match="`resize` 300 and `imagesize` 128"):
         square.override(300, 128)
 
 
 @pytest.mark.parametrize("transform", [Transform(256, 224), Transform(256, square=True)])
 @pytest.mark.parametrize("side", [0, -3, 1_000_000])
 def test_override_ignores_no_size(transform: Transform, side: int) -> None:
-    with pytest.raises(ParameterError, match=f"--resize {side} must"):
+    with pytest.raises(ParameterError, match=f"`resize` {side} must"):
         transform.override(side, None)
-    with pytest.raises(ParameterError, match=f"--imagesize {side} must"):
+    with pytest.raises(ParameterError, match=f"`imagesize` {side} must"):
         transform.override(None, side)
 
 

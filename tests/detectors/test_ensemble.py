@@ -132,7 +132,7 @@ def test_damage_of_a_member_is_named(fitted: Ensemble, tmp_path: Path) -> None:
 
 def test_one_weights_file_for_all_members_is_refused(fitted: Ensemble, tmp_path: Path) -> None:
     fitted.save(tmp_path / "model")
-    with pytest.raises(ParameterError, match="--weights cannot name one file"):
+    with pytest.raises(ParameterError, match="omit `weights`"):
         load_detector(tmp_path / "model", device="cpu", weights="file.pth")
 
 

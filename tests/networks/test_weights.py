@@ -385,7 +385,7 @@ def test_weights_of_the_hub_that_are_not_finite_are_refused(
 
 
 def test_a_network_that_timm_has_no_weights_of_is_said_at_once(work: Path) -> None:
-    with pytest.raises(WeightsError, match=r"timm has no weights for backbone 'botnet50ts_256'.*--weights"):
+    with pytest.raises(WeightsError, match=r"timm has no weights for backbone 'botnet50ts_256'.*`weights`"):
         Backbone("botnet50ts_256")
 
 

@@ -8,19 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from process_attacks import Command, commands, fork, leftovers, no_longer_files, require_whole, small_sample
+from process_attacks import Command, fork, leftovers, no_longer_files, require_whole, small_sample
 
 NAMES = ("gaussian", "patch_core", "patch_svdd", "evaluate", "tables", "sample")
-
-
-@pytest.fixture(scope="module")
-def all_commands(
-    small_data: Path, tiny_weights: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Command]:
-    root = tmp_path_factory.mktemp("model")
-    made = commands(small_data, tiny_weights, root / "results/project/group/models/mvtec_disc")
-    assert fork(made["gaussian"](root), root / "said").wait() == 0
-    return made
 
 
 @pytest.fixture

@@ -8,23 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from process_attacks import Command, Forked, commands, fork, leftovers, require_whole, small_sample
+from process_attacks import Command, Forked, fork, leftovers, require_whole, small_sample
 
 from anomaly_lib import PatchCore, PatchSVDD, load_detector
 from anomaly_lib.detectors import Detector, Gaussian
 from anomaly_lib.files import locked, new_file, replace_folder, sweep_unfinished
 
 many = pytest.mark.parametrize("number", [3, pytest.param(8, marks=pytest.mark.torture)])
-
-
-@pytest.fixture(scope="module")
-def all_commands(
-    small_data: Path, tiny_weights: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Command]:
-    root = tmp_path_factory.mktemp("model")
-    made = commands(small_data, tiny_weights, root / "results/project/group/models/mvtec_disc")
-    assert fork(made["gaussian"](root), root / "said").wait() == 0
-    return made
 
 
 def begun(words: list[str], number: int, folder: Path) -> list[Forked]:

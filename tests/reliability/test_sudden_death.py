@@ -8,7 +8,6 @@ from process_attacks import (
     Attack,
     Command,
     changes,
-    commands,
     fork,
     kill_after,
     kill_before,
@@ -18,16 +17,6 @@ from process_attacks import (
 )
 
 NAMES = ("gaussian", "patch_core", "patch_svdd", "evaluate", "tables", "sample")
-
-
-@pytest.fixture(scope="module")
-def all_commands(
-    small_data: Path, tiny_weights: str, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Command]:
-    root = tmp_path_factory.mktemp("model")
-    made = commands(small_data, tiny_weights, root / "results/project/group/models/mvtec_disc")
-    assert fork(made["gaussian"](root), root / "said").wait() == 0
-    return made
 
 
 def survive(command: Command, attack: Attack, folder: Path, death: int = -9) -> bool:

@@ -105,6 +105,9 @@ def _record(seed: int) -> dict[str, int]:
 
 def _write_images(folder: Path, category: str, seed: int, progress: Progress) -> None:
     shots = list(_shots(CATEGORIES[category].kinds))
+    masks = {folder / "ground_truth" / kind for kind in CATEGORIES[category].kinds}
+    for place in masks | {_place(folder, shot).parent for shot in shots}:
+        place.mkdir(parents=True)  # not by a thread, which might make one that was just removed after a stop
     # Threads suffice: NumPy and the PNG encoder release the interpreter lock for most of the time.
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
@@ -131,13 +134,16 @@ def _shots(kinds: Sequence[str]) -> Iterator[_Shot]:
 
 def _take(folder: Path, category: str, seed: int, shot: _Shot) -> None:
     photo = photograph(category, seed, shot.number, shot.kind, shot.severity)
-    _save(folder / f"{shot.name}.png", photo.image)
+    _save(_place(folder, shot), photo.image)
     if shot.kind != GOOD:
         mask = np.where(photo.mask, np.uint8(255), np.uint8(0))
         _save(folder / f"{shot.name}_mask.png".replace("test", "ground_truth", 1), mask)
 
 
+def _place(folder: Path, shot: _Shot) -> Path:
+    return folder / f"{shot.name}.png"
+
+
 def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Noise has no repetitions to be searched for; Huffman codes alone are smaller and faster here.
     Image.fromarray(pixels).save(path, compress_level=1, compress_type=zlib.Z_HUFFMAN_ONLY)

@@ -295,7 +295,7 @@ class PatchSVDD(Detector):
     def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> "PatchSVDD":
         """Return the model in `folder`, which holds all that it needs: `weights` are refused."""
         if weights is not None:
-            raise ParameterError(f"the Patch SVDD model in {folder} has its encoder with it: omit --weights")
+            raise ParameterError(f"the Patch SVDD model in {folder} has its encoder with it: omit `weights`")
         return super().load(folder, device=device)
 
     def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_saved_model_holds_its_encoder(encoder_file: Path, images: torch.Tenso
     model(encoder_file, K=32, S=(16, 8)).fit(images).save(tmp_path / "model")
     loaded = PatchSVDD.load(tmp_path / "model", device="cpu")
     assert (loaded.K, loaded.S, loaded.patch_banks_.banks[32].shape[1]) == (32, (16, 8), 6)
-    with pytest.raises(ParameterError, match="omit --weights"):
+    with pytest.raises(ParameterError, match="omit `weights`"):
         PatchSVDD.load(tmp_path / "model", weights=str(encoder_file))
 
 

@@ -399,7 +399,7 @@ def test_other_weights_than_at_fit_are_refused(saved: Path, tmp_path: Path) -> N
     said = said_of(saved, weights=str(tmp_path / "other.pth"))
     assert "other weights" in said
     assert "tiny.pth" in said
-    assert "--weights" in said
+    assert "`weights`" in said
 
 
 def test_weights_may_be_given_as_a_path(
