@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import math
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -274,6 +275,38 @@ def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     (tmp_path / f"{files._UNFINISHED}folder").mkdir()
     sweep_unfinished(tmp_path)
     assert names(tmp_path) == ["a.csv"]
+
+
+def test_a_stop_at_the_moment_when_a_folder_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = files._lock
+
+    def stopped(path: Path) -> int:
+        monkeypatch.setattr(files, "_lock", lock)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "_lock", stopped)
+    with pytest.raises(KeyboardInterrupt), files.replace_folder(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_removed_although_a_thread_puts_one_more_file_into_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def remove_with_a_late_file(path: Path, **options: bool) -> None:
+        monkeypatch.setattr(shutil, "rmtree", remove)
+        remove(path, **options)
+        path.mkdir()
+        (path / "late.png").touch()
+
+    monkeypatch.setattr(shutil, "rmtree", remove_with_a_late_file)
+    with pytest.raises(ValueError, match="stop"), files.replace_folder(tmp_path / "a"):
+        raise ValueError("stop")
+    assert names(tmp_path) == []
 
 
 def test_a_full_disk_is_an_error_of_the_system_with_the_file_s_name(tmp_path: Path) -> None:
