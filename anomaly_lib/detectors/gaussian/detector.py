@@ -158,9 +158,7 @@ class Gaussian(FrozenDetector):
         if not self.localises and (map_levels or level_maps or not position_means):
             raise ParameterError("distance ocsvm makes no maps: omit the options of maps")
         if (reduction == "none") != (variance_threshold is None):
-            raise ParameterError(
-                "variance_threshold goes with reduction pca or npca, and they with it: give both or none"
-            )
+            raise ParameterError("variance_threshold goes with reduction pca or npca: give both or none")
 
     def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fit a Gaussian a level on the features of normal `images`, in one pass through the network."""
@@ -257,12 +255,10 @@ class Gaussian(FrozenDetector):
     def _no_statistics(self, features: Features) -> GaussianStatistics:
         """Return statistics of no images, ready for features like these."""
         strides = [features.size[0] / maps.shape[2] for maps in features.maps]
-        if self.map_levels:
-            localising = [level in self.map_levels for level in self.levels]
-        else:
-            localising = localising_levels(strides) if self.localises else [False] * len(strides)
+        localising = localising_levels(self.levels, self.map_levels, strides)
+        positions = [self.localises and localises for localises in localising]
         rows = self.reduction != "none" or self.distance == "ocsvm"
-        return GaussianStatistics(self.fold, positions=localising, rows=rows)
+        return GaussianStatistics(self.fold, positions=positions, rows=rows)
 
     # Section III-B: the Gaussian of each level
 
@@ -350,6 +346,5 @@ class Gaussian(FrozenDetector):
             raise ModelFileError("the model lacks the Gaussians of some levels: train it again")
         for level, maps in zip(self.levels, self.maps_of_nothing(), strict=True):
             require_form(pooled[level], maps.shape[1], self.distance, self.reduction, own_means=False)
-            if level in self.map_models_:
-                positions = self.map_models_[level]
+            if positions := self.map_models_.get(level):
                 require_form(positions, maps.shape[1], self.distance, self.reduction, self.position_means)

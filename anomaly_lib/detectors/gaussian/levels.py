@@ -24,11 +24,15 @@ def default_transform(backbone: str) -> Transform:
     return Transform(native_size(backbone), square=True)
 
 
-def localising_levels(strides: Sequence[float]) -> list[bool]:
-    """Return which levels make maps by default: those at strides 4 to 16, or all where none is.
+def localising_levels(
+    levels: Sequence[int], map_levels: Sequence[int], strides: Sequence[float]
+) -> list[bool]:
+    """Return which of the levels make maps: `map_levels`, by default those at strides 4 to 16, or else all.
 
     Finer ones see little, and the coarser ones, however good with whole images, smear what they see.
     """
+    if map_levels:
+        return [level in map_levels for level in levels]
     localising = [3 < stride < 20 for stride in strides]  # the sides may not divide evenly
     return localising if any(localising) else [True] * len(strides)
 
