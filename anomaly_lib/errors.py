@@ -21,7 +21,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-# What PyTorch, FAISS and the system say besides MemoryError.
+# What PyTorch, its libraries and the system say besides MemoryError.
 _OUT_OF_MEMORY = (
     "bad_alloc",
     "allocate memory",
@@ -30,6 +30,12 @@ _OUT_OF_MEMORY = (
     "failed to map segment",
     "can't start new thread",
     "ALLOC_FAILED",
+    # oneDNN, which writes code for each shape of images.
+    "could not create a primitive",
+    "could not create a memory object",
+    # Python and its modules in C, where there was none for the exception.
+    "error return without exception set",
+    "without setting an exception",
 )
 
 
@@ -47,7 +53,9 @@ def pass_on_lack_of_memory(error: BaseException) -> None:
 def _says_so(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    foreign = isinstance(error, RuntimeError | ImportError | OSError)  # PyTorch's are RuntimeErrors
+    foreign = isinstance(
+        error, RuntimeError | ImportError | OSError | SystemError
+    )  # PyTorch's: RuntimeErrors
     return foreign and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
