@@ -19,13 +19,15 @@ ALLOWED = {
     "networks": LEAVES,
     "evaluation": LEAVES,
     "datasets": LEAVES | {"kernels"},
-    "detectors": GROUND,
-    "views": GROUND | {"detectors", "datasets"},
-    "runs": GROUND | {"detectors", "datasets", "views"},
+    "predict": LEAVES | {"evaluation", "datasets"},
+    "detectors": GROUND | {"predict"},
+    "views": GROUND | {"predict", "detectors", "datasets"},
+    "runs": GROUND | {"predict", "detectors", "datasets", "views"},
     "tables": GROUND | {"detectors", "datasets", "views", "runs"},
     "sweeps": GROUND | {"detectors", "views", "runs"},
     "federated": GROUND | {"detectors", "views", "runs"},
-    "commands": GROUND | {"detectors", "datasets", "views", "runs", "tables", "sweeps", "federated"},
+    "commands": GROUND
+    | {"predict", "detectors", "datasets", "views", "runs", "tables", "sweeps", "federated"},
 }
 
 

@@ -2,9 +2,10 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -13,6 +14,9 @@ from anomaly_lib.datasets.formats import open_picture
 from anomaly_lib.datasets.pixels import size_upright, to_grey, to_rgb
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import ParameterError
+
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 def read_picture(path: Path) -> Image.Image:
@@ -74,7 +78,7 @@ class ImageFiles:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        images = _decode_ahead(self._load, self.paths, ahead=2 * self.batch_size)
+        images = decode_ahead(self._load, self.paths, ahead=2 * self.batch_size)
         batch: list[torch.Tensor] = []
         for image in images:
             batch.append(image)
@@ -88,15 +92,13 @@ class ImageFiles:
         return self.transform.image(read_picture(path))
 
 
-def _decode_ahead(
-    load: Callable[[Path], torch.Tensor], paths: Sequence[Path], ahead: int
-) -> Iterator[torch.Tensor]:
-    """Yield ``load(path)`` in order, keeping `ahead` files in work on all cores (PIL releases the GIL)."""
-    waiting: deque[Future[torch.Tensor]] = deque()
+def decode_ahead(load: Callable[[P], T], pictures: Iterable[P], ahead: int) -> Iterator[T]:
+    """Yield ``load(picture)`` in order, with `ahead` of them in work on all cores (PIL releases the GIL)."""
+    waiting: deque[Future[T]] = deque()
     pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
     try:
-        for path in paths:
-            waiting.append(pool.submit(load, path))
+        for picture in pictures:
+            waiting.append(pool.submit(load, picture))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:

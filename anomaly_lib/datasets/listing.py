@@ -32,6 +32,20 @@ def pictures_in(folder: Path) -> list[Path]:
     return pictures
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """Return the picture files in `folder` and the folders in it, by name; errors and warning as above.
+
+    Links to folders are not followed, since they may lead back.
+    """
+    found = entries(folder)
+    folders = [path for path in found if not path.is_symlink() and stat.S_ISDIR(_mode(path))]
+    pictures = [path for path in found if path.suffix.lower() in SUFFIXES and stat.S_ISREG(_mode(path))]
+    kinds = " ".join(sorted(SUFFIXES))
+    rest = set(found).difference(folders, pictures)
+    _warn_of_rest(folder, rest, f"pictures are files that end in {kinds}")
+    return sorted(pictures + [path for inner in folders for path in pictures_below(inner)])
+
+
 def folders_in(folder: Path, only: Sequence[str] = ()) -> list[str]:
     """Return the names of the folders in `folder`, or `only` these; errors and warning: see `pictures_in`."""
     found = entries(folder)

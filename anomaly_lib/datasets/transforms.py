@@ -108,6 +108,21 @@ class Transform:
         )  # (1, size, size)
         return grey[0] >= 128
 
+    def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return what the model sees of a picture of this size, in its pixels: left, top, right, bottom.
+
+        Examples
+        --------
+        >>> Transform(resize=256, crop=224).seen(640, 480)
+        (110.0, 30.0, 530.0, 450.0)
+        """
+        if self.crop is None:
+            return 0.0, 0.0, float(width), float(height)
+        new_width, new_height = self._resized(width, height)
+        left, right = _edges(width, new_width, self.crop)
+        top, bottom = _edges(height, new_height, self.crop)
+        return left, top, right, bottom
+
     def override(self, resize: int | None, size: int | None) -> "Transform":
         """Return this transform with what the user asked for instead: ``--resize`` and ``--imagesize``.
 
@@ -168,9 +183,13 @@ def _resized_crop(
 
 def _seen(old: int, new: int, crop: int) -> tuple[int, int, float, float]:
     """Return what a crop from the centre of `new` pixels shows of `old` ones: a window, and where in it."""
-    scale = old / new
-    first = round((new - crop) / 2)
-    low, high = first * scale, min((first + crop) * scale, old)
-    reach = 2 * max(scale, 1) + 1  # of the bicubic kernel
+    low, high = _edges(old, new, crop)
+    reach = 2 * max(old / new, 1) + 1  # of the bicubic kernel
     start, stop = max(math.floor(low - reach), 0), min(math.ceil(high + reach), old)
     return start, stop, low - start, high - start
+
+
+def _edges(old: int, new: int, crop: int) -> tuple[float, float]:
+    """Return where a crop from the centre of `new` pixels begins and ends on a side of `old` ones."""
+    scale, first = old / new, round((new - crop) / 2)
+    return first * scale, min((first + crop) * scale, float(old))

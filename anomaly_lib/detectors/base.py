@@ -3,7 +3,7 @@
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.files import (
+    SAVED,
     SavedTensors,
     damage_named,
     nan_to_none,
@@ -22,18 +23,7 @@ from anomaly_lib.detectors.files import (
     read_model,
     write_model,
 )
-from anomaly_lib.detectors.parameters import (
-    FINITE,
-    FLAG,
-    Constraint,
-    Names,
-    Optional,
-    Record,
-    Text,
-    Whole,
-    parameter_names,
-    require_all,
-)
+from anomaly_lib.detectors.parameters import Constraint, parameter_names, require_all
 from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.detectors.threshold import calibrated_threshold
 from anomaly_lib.detectors.watch import Watch, unwatched
@@ -41,6 +31,7 @@ from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.networks.devices import pick_device
 from anomaly_lib.networks.threads import considerate
+from anomaly_lib.predict import Answer, Picture, predict
 from anomaly_lib.progress import Progress, silent, track
 
 if TYPE_CHECKING:
@@ -51,16 +42,6 @@ if TYPE_CHECKING:
 _FEW_IMAGES = 8
 
 Verdict = Literal["good", "anomalous", "no threshold"]
-
-SAVED: Mapping[str, Constraint] = {
-    "method": Text(),
-    "parameters": Names(),
-    "transform": Record(
-        {"resize": Whole(1), "crop": Optional(Whole(1)), "square": FLAG, "interpolation": Text()}
-    ),
-    "threshold": Optional(FINITE),
-}
-"""What every description says; the parameters have constraints of their own."""
 
 
 class NotFittedError(AnomalyError):
@@ -214,6 +195,10 @@ class Detector(ABC):
         if math.isnan(self.threshold_):
             return ["no threshold"] * len(scores.image)
         return ["anomalous" if score >= self.threshold_ else "good" for score in scores.image]
+
+    def predict(self, pictures: Picture | Iterable[Picture]) -> Answer | list[Answer]:
+        """Return what is said of a picture, or of a list of them; see `anomaly_lib.predict.predict`."""
+        return predict(self, pictures)
 
     def tables(self, scores: Scores, labels: np.ndarray) -> "dict[str, pd.DataFrame]":
         """Return what else there is to say of scored images with `labels` (n,), by name: by default nothing.

@@ -17,7 +17,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from anomaly_lib.detectors.parameters import Constraint, Whole
+from anomaly_lib.detectors.parameters import (
+    FINITE,
+    FLAG,
+    Constraint,
+    Names,
+    Optional,
+    Record,
+    Text,
+    Whole,
+)
 from anomaly_lib.detectors.tensor_file import read_tensors
 from anomaly_lib.errors import ModelFileError, pass_on_lack_of_memory
 from anomaly_lib.files import replace_folder, written_in_full
@@ -36,6 +45,16 @@ _DAMAGE: tuple[type[Exception], ...] = (ValueError, LookupError, TypeError, Attr
 _DAMAGE += (OSError, RecursionError)
 
 NOTHING: Mapping[str, Constraint] = {}
+
+SAVED: Mapping[str, Constraint] = {
+    "method": Text(),
+    "parameters": Names(),
+    "transform": Record(
+        {"resize": Whole(1), "crop": Optional(Whole(1)), "square": FLAG, "interpolation": Text()}
+    ),
+    "threshold": Optional(FINITE),
+}
+"""What the description of every detector says; the parameters have constraints of their own."""
 
 
 class SavedTensors:

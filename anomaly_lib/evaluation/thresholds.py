@@ -5,7 +5,7 @@ import warnings
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2, norm
 
 from anomaly_lib.evaluation.metrics import rank
@@ -101,3 +101,27 @@ def conformal_threshold(normal_scores: ArrayLike, false_alarm_rate: float = 0.01
             stacklevel=2,
         )
     return float(np.nextafter(np.sort(scores)[place - 1], np.float32(np.inf)))
+
+
+def conformal_p_values(scores: ArrayLike, normal_scores: ArrayLike) -> NDArray[np.float64]:
+    """Return for each of the scores (n,) how likely a good image is to score as high.
+
+    It is (1 + the number of `normal_scores` (m,), of images that the model was not fitted on, that are at
+    least as high) / (m + 1). Of a good image that is exchangeable with those, it is at most u with
+    probability at most u, so that "good" at p above the false-alarm rate keeps that rate. The lowest possible
+    is 1 / (m + 1). Without normal scores it is nan.
+
+    References
+    ----------
+    Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World, 2005.
+
+    Examples
+    --------
+    >>> conformal_p_values([0.5, 2.5, 9.0], [1.0, 2.0, 3.0])
+    array([1.  , 0.5 , 0.25])
+    """
+    asked, normal = np.asarray(scores, np.float32), np.sort(np.asarray(normal_scores, np.float32))
+    if not normal.size:
+        return np.full(asked.shape, np.nan)
+    at_least = normal.size - np.searchsorted(normal, asked, side="left")
+    return (1 + at_least) / (normal.size + 1)

@@ -82,7 +82,7 @@ def lines(places: Places) -> Words:
     data = main.commands["data"]
     assert isinstance(data, click.Group)
     others = [_plain(("data", "sample"), data.commands["sample"], places)]
-    others += [_plain((name,), main.commands[name], places) for name in ("tables", "demo")]
+    others += [_plain((name,), main.commands[name], places) for name in ("tables", "demo", "predict")]
     evaluate = _chained(main.commands["evaluate"], places)
     noise = st.lists(st.sampled_from([*main.commands, *ODD_WORDS, "--help"]), max_size=4)
     return st.one_of(train, train, train, evaluate, evaluate, *others, noise)
@@ -140,7 +140,7 @@ def _value(param: click.Parameter, places: Places) -> st.SearchStrategy[str]:
         right = st.sampled_from([str(choice) for choice in kind.choices])
     elif name in VALID:
         right = st.just(VALID[name])
-    elif name in ("data_path", "model_paths", "weights"):
+    elif name in ("data_path", "model_paths", "model", "paths", "weights"):
         right = st.just(str(_place(param, places)))
     elif isinstance(kind, click.Path):
         right = st.just("results")
@@ -153,6 +153,8 @@ def _value(param: click.Parameter, places: Places) -> st.SearchStrategy[str]:
 def _place(param: click.Parameter, places: Places) -> Path | str:
     if param.name == "data_path":
         return places.data
-    if param.name == "model_paths":
+    if param.name in ("model_paths", "model"):
         return places.model
+    if param.name == "paths":
+        return places.data / "disc" / "test" / "spot"
     return places.encoder if param.required else places.weights
