@@ -188,7 +188,8 @@ def require_form(
     if isinstance(model, LinearDistance):
         diagonal = reduction == "none" and distance != "mahalanobis"
         fits &= model.matrix.ndim == (1 if diagonal else 2) and model.mean.ndim == (3 if own_means else 1)
-        fits &= model.dimensions <= features and (reduction != "none" or model.dimensions == features)
+        # Directions in which few images do not vary have no row.
+        fits &= model.dimensions == features if diagonal else 1 <= model.dimensions <= features
     if isinstance(model, SupportVectors):
         fits &= bool(len(model.components)) == (reduction != "none")
     if not fits:

@@ -1,6 +1,7 @@
 """Gaussian against scikit-learn and sums written out, and its figures on real images."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -507,3 +508,23 @@ def test_aurocs_on_bottle(shared_data: Path, fold: int | None, by_level: list[fl
     pixels = pixel_metrics(scores.maps, bottle.masks(detector.transform))
     assert pixels.full_pixel_auroc > 0.985
     assert pixels.aupro > 0.95
+
+
+@pytest.mark.parametrize("images", [2, 3])
+@pytest.mark.parametrize("own_means", [True, False])
+def test_a_model_of_hardly_any_images_is_read_again(
+    tiny_weights: str, normal_images: torch.Tensor, tmp_path: Path, images: int, own_means: bool
+) -> None:
+    model = Gaussian(
+        "test_resnet",
+        weights=tiny_weights,
+        fold=None,
+        position_means=own_means,
+        transform=Transform(64, square=True),
+        device="cpu",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model.fit(normal_images[:images]).save(tmp_path / "m")
+    again = load_detector(tmp_path / "m", device="cpu").score(normal_images)
+    assert np.array_equal(again.image, model.score(normal_images).image)
