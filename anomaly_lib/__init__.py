@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anomaly_lib.evaluation.predictions import Predictions, Scores, load_predictions
     from anomaly_lib.evaluation.thresholds import f1_optimal_threshold
     from anomaly_lib.networks.backbone import Backbone
+    from anomaly_lib.predict import Answer
     from anomaly_lib.runs import load_results
     from anomaly_lib.tables import TableChoice, run_table
     from anomaly_lib.tables import formatted as format_table
@@ -36,6 +37,7 @@ limit_spinning()  # read when torch is loaded: threads that spin while they wait
 
 _WHERE = {
     "ALL_CATEGORIES": "datasets.mvtec.ALL_CATEGORIES",
+    "Answer": "predict.Answer",
     "Backbone": "networks.backbone.Backbone",
     "Detector": "detectors.Detector",
     "Ensemble": "detectors.Ensemble",
@@ -62,6 +64,7 @@ _WHERE = {
 
 __all__ = [
     "ALL_CATEGORIES",
+    "Answer",
     "Backbone",
     "Detector",
     "Ensemble",

@@ -25,9 +25,11 @@ with _ended_at_once():
     from anomaly_lib.commands.data import main as data
     from anomaly_lib.commands.demo import main as demo
     from anomaly_lib.commands.evaluate import main as evaluate
+    from anomaly_lib.commands.fit import main as fit
     from anomaly_lib.commands.predict import main as predict
     from anomaly_lib.commands.process import Program
     from anomaly_lib.commands.tables import main as tables
+    from anomaly_lib.commands.threshold import main as threshold
     from anomaly_lib.commands.train import main as train
 
 
@@ -37,7 +39,7 @@ def main() -> None:
     """Industrial visual anomaly detection."""
 
 
-for command in (train, evaluate, predict, tables, data, demo):
+for command in (train, evaluate, fit, predict, threshold, tables, data, demo):
     main.add_command(command)
 
 if __name__ == "__main__":

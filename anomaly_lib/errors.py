@@ -98,3 +98,7 @@ class ParameterError(AnomalyError, ValueError):
 
 class LockedError(AnomalyError):
     """Another process has what only one may have at a time."""
+
+
+class NotFittedError(AnomalyError, AttributeError):
+    """What a detector learns by `fit` was asked for before."""

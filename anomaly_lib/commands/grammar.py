@@ -74,19 +74,22 @@ class StrictGroup(StrictCommand, click.Group):
 class ChainedGroup(StrictGroup):
     """A command in the grammar of the official scripts.
 
-    Its options and RESULTS_PATH come first, then words, each with its own options and then its own arguments.
-    What a word returns goes to the result callback. A word is given once.
+    Its options and arguments (RESULTS_PATH) come first, then words, each with its own options and then its
+    own arguments. What a word returns goes to the result callback. A word is given once.
     """
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
-        super().__init__(name, chain=True, subcommand_metavar="WORD ... [WORD ...]...", **options)
+        words = "[WORD ...]..." if options.get("invoke_without_command") else "WORD ... [WORD ...]..."
+        super().__init__(name, chain=True, subcommand_metavar=words, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the words in the order in which a line has them."""
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command's own options and RESULTS_PATH."""
+        """Read the command's own options and arguments."""
+        if word := self._word_to_explain(ctx, args):
+            self.commands[word].make_context(word, ["--help"], parent=ctx)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -99,10 +102,11 @@ class ChainedGroup(StrictGroup):
         except click.NoSuchOption as error:
             raise self._placed(error) from None
         except click.UsageError:
-            if _WORDS in ctx.meta:
+            if _WORDS in ctx.meta or self.invoke_without_command:
                 raise
             words = f"add words, in the order of {ctx.command_path} --help"
-            raise click.UsageError(f"RESULTS_PATH alone does not say what to do: {words}", ctx) from None
+            last = self._arguments[-1].make_metavar(ctx)
+            raise click.UsageError(f"{last} alone does not say what to do: {words}", ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -111,11 +115,11 @@ class ChainedGroup(StrictGroup):
         if ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         given = ctx.meta.setdefault(_WORDS, [])
-        first = str(ctx.params["results_path"])
+        last = self._arguments[-1]
+        first = str(ctx.params[str(last.name)])
         if not given and first in self.commands and args[0] not in self.commands:
-            if not set(ctx.help_option_names).isdisjoint(args):
-                return first, self.commands[first], ["--help"]
-            raise click.UsageError(f"RESULTS_PATH is missing: {first!r} stands in its place", ctx)
+            missing = last.make_metavar(ctx)
+            raise click.UsageError(f"{missing} is missing: {first!r} stands in its place", ctx)
         if place := self._place_of(args[0]):
             raise click.UsageError(f"{args[0]} comes too late: its place is {place}", ctx)
         name, word, rest = super().resolve_command(ctx, args)
@@ -123,6 +127,17 @@ class ChainedGroup(StrictGroup):
             raise click.UsageError(f"{name} is given twice: give each word once", ctx)
         given.append(word)
         return name, word, rest
+
+    @property
+    def _arguments(self) -> list[click.Argument]:
+        return [param for param in self.params if isinstance(param, click.Argument)]
+
+    def _word_to_explain(self, ctx: click.Context, args: Sequence[str]) -> str | None:
+        """Return the word before ``--help``, whose page is asked for, whatever is missing before it."""
+        for place, arg in enumerate(args):
+            if arg in ctx.help_option_names:
+                return next((word for word in reversed(args[:place]) if word in self.commands), None)
+        return None
 
     def _placed(self, error: click.NoSuchOption) -> click.UsageError:
         """Return the error, or, where a word has the option, a better one that names it."""
@@ -137,7 +152,7 @@ class ChainedGroup(StrictGroup):
         """Return where an option stands, in words; nothing where neither the command nor a word has it."""
         option = option.partition("=")[0]
         if _has(self, option):
-            return "before RESULTS_PATH"
+            return f"before {str(self._arguments[0].name).upper()}"
         names = [name for name, word in self.commands.items() if _has(word, option)]
         return f"right after {' or '.join(names)}" if names else ""
 

@@ -105,14 +105,14 @@ def _tell(
     counts: Counter[str] = Counter()
     with progress_bars() as progress:
         for file, answer in zip(files, answers(detector, files), strict=True):
-            row = output.add(file, answer)
+            if not isinstance(answer, DataError):
+                marked.save(file, answer)
+                if not counts and (sentence := unseen_sentence([answer])):
+                    say(sentence)
+            row = output.add(file, answer)  # after its picture, so that whoever sees the row finds that
             counts[row.label] += 1
             if not output.file:
                 say(row.line())
-            if not isinstance(answer, DataError):
-                marked.save(file, answer)
-                if len(counts) == 1 == counts.total() and (sentence := unseen_sentence([answer])):
-                    say(sentence)
             progress("pictures", counts.total(), len(files))
     return counts
 

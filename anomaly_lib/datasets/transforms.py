@@ -113,8 +113,8 @@ class Transform:
 
         Examples
         --------
-        >>> Transform(resize=256, crop=224).seen(640, 480)
-        (110.0, 30.0, 530.0, 450.0)
+        >>> Transform(resize=256, crop=224).seen(512, 512)
+        (32.0, 32.0, 480.0, 480.0)
         """
         if self.crop is None:
             return 0.0, 0.0, float(width), float(height)

@@ -23,11 +23,11 @@ from anomaly_lib.detectors.files import (
     read_model,
     write_model,
 )
-from anomaly_lib.detectors.parameters import Constraint, parameter_names, require_all
+from anomaly_lib.detectors.parameters import RATE, Constraint, constructor_call, parameter_names, require_all
 from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.detectors.threshold import calibrated_threshold
 from anomaly_lib.detectors.watch import Watch, unwatched
-from anomaly_lib.errors import AnomalyError, DataError, ModelFileError
+from anomaly_lib.errors import DataError, ModelFileError, NotFittedError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.networks.devices import pick_device
 from anomaly_lib.networks.threads import considerate
@@ -37,15 +37,10 @@ from anomaly_lib.progress import Progress, silent, track
 if TYPE_CHECKING:
     import pandas as pd
 
-
 # As many images are scored in the time after which `considerate` first looks at what others use.
 _FEW_IMAGES = 8
 
 Verdict = Literal["good", "anomalous", "no threshold"]
-
-
-class NotFittedError(AnomalyError):
-    """`score` or `save` was called before `fit`."""
 
 
 class Detector(ABC):
@@ -140,7 +135,21 @@ class Detector(ABC):
     @property
     def fitted(self) -> bool:
         """Whether `fit` has been called or a fitted model loaded."""
-        return hasattr(self, "threshold_")
+        return "threshold_" in vars(self)
+
+    def set_false_alarm_rate(self, rate: float) -> Self:
+        """Set `threshold_` anew, for another rate, from the same `calibration_`; return the detector.
+
+        A `ParameterError` says that the rate is not between 0 and 1, a `DataError` that there are no
+        calibration scores, as in models of format 1 and of the official codes, and a warning that they are
+        too few for the rate, with what the threshold promises then.
+        """
+        self._require_fitted()
+        RATE.require("false_alarm_rate", rate)
+        if not len(self.calibration_):
+            raise DataError("this model has no calibration scores to set a threshold from: fit it again")
+        self.false_alarm_rate = rate
+        return self._calibrate(self.calibration_)
 
     # Scoring
 
@@ -288,18 +297,28 @@ class Detector(ABC):
 
     # Helpers
 
+    def __repr__(self) -> str:
+        return constructor_call(self, without=("device",))
+
+    if not TYPE_CHECKING:  # or every attribute would be known to have any type
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise `NotFittedError` for what `fit` learns, before it has."""
+            if name.endswith("_") and not name.startswith("_") and "threshold_" not in vars(self):
+                self._require_fitted()
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def _check_parameters(self) -> None:
         require_all(self.constraints, self)
 
     def _calibrate(self, scores: np.ndarray | None) -> Self:
         """Set `calibration_` and `threshold_` to what `learn` returned."""
-        self.calibration_ = np.zeros(0, np.float32) if scores is None else scores[np.isfinite(scores)]
-        if scores is None:
-            self.threshold_ = math.nan
-        else:
-            self.threshold_ = calibrated_threshold(
-                self.calibration_, self.false_alarm_rate, self.calibration_takes
-            )
+        self.calibration_ = np.zeros(0, np.float32)
+        self.threshold_ = math.nan
+        if scores is not None:
+            self.calibration_ = scores[np.isfinite(scores)]
+            takes = self.calibration_takes
+            self.threshold_ = calibrated_threshold(self.calibration_, self.false_alarm_rate, takes)
         return self
 
     def _forget(self) -> None:

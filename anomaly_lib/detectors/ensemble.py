@@ -78,6 +78,13 @@ class Ensemble(Detector):
         maps = [score.maps for score in scores if score.maps is not None]
         return Scores(self._mean([score.image for score in scores]), self._mean(maps))
 
+    def set_false_alarm_rate(self, rate: float) -> Self:
+        """Set the thresholds of the ensemble and its members anew; scores stay in the same units."""
+        super().set_false_alarm_rate(rate)
+        for member in self.members:
+            member.set_false_alarm_rate(rate)
+        return self
+
     def with_transform(self, transform: Transform) -> Self:
         """Return this ensemble, and what it has learned, for images in another geometry."""
         other = super().with_transform(transform)

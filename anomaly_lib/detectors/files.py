@@ -237,13 +237,13 @@ def new_model_folder(folder: Path) -> Iterator[Path]:
         When `folder` is there already and holds anything but a model, which it would replace.
     """
     folder = folder.resolve()
-    _require_replaceable(folder)
+    require_replaceable(folder)
     with replace_folder(folder) as unfinished:
         yield unfinished
-        _require_replaceable(folder)  # something may have been put there in the meantime
+        require_replaceable(folder)  # something may have been put there in the meantime
 
 
-def _require_replaceable(folder: Path) -> None:
+def require_replaceable(folder: Path) -> None:
     """Raise a `ModelFileError` when `folder` is there and holds anything but a model.
 
     It is looked at again where it was another folder at the end than at the beginning: a saver that swapped

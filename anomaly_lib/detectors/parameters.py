@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args
 
@@ -176,3 +176,19 @@ def parameter_names(kind: type) -> list[str]:
     ['least', 'most']
     """
     return list(inspect.signature(kind).parameters)
+
+
+def constructor_call(holder: object, without: Collection[str] = ()) -> str:
+    """Return the call that makes `holder`, with the parameters that differ from their defaults.
+
+    Examples
+    --------
+    >>> constructor_call(Interval(0, 1, closed=True))
+    'Interval(high=1, closed=True)'
+    """
+    given = [
+        f"{parameter.name}={getattr(holder, parameter.name)!r}"
+        for parameter in inspect.signature(type(holder)).parameters.values()
+        if parameter.name not in without and getattr(holder, parameter.name) != parameter.default
+    ]
+    return f"{type(holder).__name__}({', '.join(given)})"

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Protocol
 
 import numpy as np
 
@@ -23,3 +24,25 @@ def calibrated_threshold(scores: np.ndarray, false_alarm_rate: float, takes: str
         return conformal_threshold(scores, false_alarm_rate)
     warnings.warn(f"no threshold: it takes at least {takes} normal images to learn one", stacklevel=4)
     return math.nan
+
+
+class Calibrated(Protocol):
+    """A fitted detector."""
+
+    threshold_: float
+    calibration_: np.ndarray
+    false_alarm_rate: float
+
+
+def promise(detector: Calibrated) -> str:
+    """Return what the threshold of a fitted detector is and promises, as a sentence."""
+    images = len(detector.calibration_)
+    if math.isnan(detector.threshold_):
+        return "no threshold: there were too few pictures to learn one from"
+    if not images:
+        return f"threshold {detector.threshold_:.6g}, of which the model does not say what it is from"
+    rate = max(detector.false_alarm_rate, 1 / (images + 1))
+    return (
+        f"threshold {detector.threshold_:.6g}, from {images} scores: of good parts like these, at most "
+        f"{100 * rate:.3g} % are called anomalous"
+    )

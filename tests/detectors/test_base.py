@@ -9,10 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from anomaly_lib import Detector, Gaussian, PatchCore, Scores, Transform, load_detector
-from anomaly_lib.detectors.base import NotFittedError
+from anomaly_lib import (
+    Detector,
+    Ensemble,
+    Gaussian,
+    PatchCore,
+    PatchSVDD,
+    Scores,
+    Transform,
+    load_detector,
+)
 from anomaly_lib.detectors.sources import Images
 from anomaly_lib.detectors.watch import Watch
+from anomaly_lib.errors import NotFittedError
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.progress import Progress
 
@@ -123,3 +132,27 @@ def test_scores_of_batches_are_gathered_in_order_with_their_parts() -> None:
     assert gathered.parts["twice"].image.tolist() == [0, 2, 4, 6]
     assert gathered.parts["twice"].maps is None
     assert Scores.gathered([batch(0, maps=False)]).maps is None
+
+
+@pytest.mark.parametrize("name", ["threshold_", "calibration_", "memory_bank_"])
+def test_what_is_learned_is_asked_for_too_early_in_one_sentence(name: str) -> None:
+    with pytest.raises(NotFittedError, match="this PatchCore has learned nothing yet: call fit"):
+        getattr(PatchCore(device="cpu"), name)
+
+
+def test_other_names_are_unknown_as_usual(tiny_weights: str, normal_images: torch.Tensor) -> None:
+    detector = PatchCore("test_resnet", weights=tiny_weights, device="cpu")
+    for name in ("nonsense", "__nonsense__", "_nonsense_"):
+        with pytest.raises(AttributeError, match=f"'PatchCore' object has no attribute '{name}'"):
+            getattr(detector, name)
+    with pytest.warns(UserWarning, match="too few"):
+        detector.fit(normal_images)
+    with pytest.raises(AttributeError, match="no attribute 'thresholds_'"):
+        _ = detector.thresholds_
+
+
+def test_a_detector_is_shown_as_the_call_that_makes_it() -> None:
+    one = PatchCore(coreset=0.01, seed=3, device="cpu", precision="fp32")
+    assert repr(one) == "PatchCore(coreset=0.01, seed=3, precision='fp32')"
+    assert repr(Ensemble([one, one])) == f"Ensemble(members=({one!r}, {one!r}))"
+    assert repr(PatchSVDD(K=32, precision="fp32")) == "PatchSVDD(K=32, precision='fp32')"

@@ -82,8 +82,11 @@ def lines(places: Places) -> Words:
     data = main.commands["data"]
     assert isinstance(data, click.Group)
     others = [_plain(("data", "sample"), data.commands["sample"], places)]
-    others += [_plain((name,), main.commands[name], places) for name in ("tables", "demo", "predict")]
+    others += [
+        _plain((name,), main.commands[name], places) for name in ("tables", "demo", "predict", "threshold")
+    ]
     evaluate = _chained(main.commands["evaluate"], places)
+    others.append(_chained(main.commands["fit"], places))
     noise = st.lists(st.sampled_from([*main.commands, *ODD_WORDS, "--help"]), max_size=4)
     return st.one_of(train, train, train, evaluate, evaluate, *others, noise)
 
@@ -99,8 +102,9 @@ def _chained(group: click.Command, places: Places) -> Words:
              group.commands.items()}  # fmt: skip
     first = "patch_core" if "patch_core" in words else "model_loader"
     detectors = st.sampled_from([name for name in words if name not in ("dataset", "sampler")])
+    images = ["dataset"] if "dataset" in words else []
     usual = st.tuples(detectors, st.booleans()).map(
-        lambda drawn: [drawn[0], *(["sampler"] if drawn[1] and drawn[0] == first else []), "dataset"]
+        lambda drawn: [drawn[0], *(["sampler"] if drawn[1] and drawn[0] == first else []), *images]
     )
     orders = (
         usual | usual | usual.flatmap(st.permutations) | st.lists(st.sampled_from(list(words)), max_size=4)
@@ -140,7 +144,7 @@ def _value(param: click.Parameter, places: Places) -> st.SearchStrategy[str]:
         right = st.sampled_from([str(choice) for choice in kind.choices])
     elif name in VALID:
         right = st.just(VALID[name])
-    elif name in ("data_path", "model_paths", "model", "paths", "weights"):
+    elif name in ("data_path", "good_folder", "model_paths", "model", "paths", "weights"):
         right = st.just(str(_place(param, places)))
     elif isinstance(kind, click.Path):
         right = st.just("results")
@@ -155,6 +159,6 @@ def _place(param: click.Parameter, places: Places) -> Path | str:
         return places.data
     if param.name in ("model_paths", "model"):
         return places.model
-    if param.name == "paths":
+    if param.name in ("paths", "good_folder"):
         return places.data / "disc" / "test" / "spot"
     return places.encoder if param.required else places.weights

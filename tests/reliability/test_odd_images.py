@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from anomaly_lib import Detector, Ensemble, Gaussian, PatchCore, PatchSVDD, Scores, Transform, load_detector
-from anomaly_lib.detectors.base import NotFittedError
 from anomaly_lib.detectors.sources import TensorImages
-from anomaly_lib.errors import AnomalyError, DataError
+from anomaly_lib.errors import AnomalyError, DataError, NotFittedError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few", "ignore:.*no threshold", "ignore:.*all the same")
 

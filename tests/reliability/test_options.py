@@ -8,6 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -20,10 +21,12 @@ import anomaly_lib.datasets.arrivals
 import anomaly_lib.datasets.sample
 import anomaly_lib.runs
 import anomaly_lib.runs.answers
+import anomaly_lib.runs.fitting
 import anomaly_lib.tables
 import anomaly_lib.views.notebook_page as page
 from anomaly_lib import PatchCore
 from anomaly_lib.__main__ import main
+from anomaly_lib.datasets import Category
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.tables import run as tables
 
@@ -52,6 +55,13 @@ def evaluate(results: Path, sources: Any, data: Any, **named: Any) -> NoRun:
     return NoRun(results)
 
 
+def fit_folder(
+    good: Path, model: Path, make_detector: Callable[..., Any], geometry: Any, **named: Any
+) -> Any:
+    detector = make_detector(Category("good", (good,), ()), geometry)
+    return SimpleNamespace(sentences=lambda: [f"{detector!r}"])
+
+
 def run_table(number: int, folder: Path, choice: Any, progress: Any) -> tables.TableResult:
     table = tables.narrowed(tables.TABLES[number], choice)
     tables._read(table, choice)
@@ -75,6 +85,7 @@ def _light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(anomaly_lib.runs, "train", train)
     monkeypatch.setattr(anomaly_lib.runs, "evaluate", evaluate)
+    monkeypatch.setattr(anomaly_lib.runs.fitting, "fit_folder", fit_folder)
     monkeypatch.setattr(anomaly_lib.tables, "run_table", run_table)
     monkeypatch.setattr(anomaly_lib.datasets.sample, "generate_sample", lambda path, *_, **more: path)
     monkeypatch.setattr(anomaly_lib.datasets.arrivals, "arrivals", lambda *_: iter(()))

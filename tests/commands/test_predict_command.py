@@ -194,7 +194,8 @@ def test_pictures_are_answered_as_they_arrive_each_once(model: Path, new: Path, 
     command = [*line, "--output", str(output), "--pictures", str(tmp_path / "marked"), "--device", "cpu"]
 
     def rows() -> list[str]:
-        return [Path(path).name for path in table(output)["path"]] if output.exists() else []
+        begun = output.exists() and output.stat().st_size
+        return [Path(path).name for path in table(output)["path"]] if begun else []
 
     def wait_for(number: int) -> None:
         end = time.monotonic() + 60
@@ -236,7 +237,8 @@ def test_the_memory_of_many_pictures_is_flat(model: Path, tmp_path: Path) -> Non
     for number in range(20):
         Image.fromarray(rng.integers(0, 256, (300, 400, 3), np.uint8)).save(tmp_path / f"{number}.png")
     program = (
-        "import resource, sys; from anomaly_lib import load_detector; from anomaly_lib.predict import answers;"
+        "import resource, sys; from anomaly_lib import load_detector;"
+        "from anomaly_lib.predict import answers;"
         "from pathlib import Path; files = sorted(Path(sys.argv[2]).glob('*.png'));"
         "detector = load_detector(sys.argv[1], device='cpu');"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
