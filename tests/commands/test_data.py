@@ -1,9 +1,11 @@
 """``anomaly data``: the sample data set where it is asked for."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from running import error_of, run
 
 from anomaly_lib import find_categories, read_category, sample_folder
 from anomaly_lib.__main__ import main as anomaly
@@ -61,3 +63,21 @@ def test_a_number_that_is_no_seed_is_one_sentence(seed: int, tmp_path: Path) -> 
     assert result.exit_code == 2
     assert f"{seed} is no seed: give a whole number from 0 to 2**63 - 1" in result.stderr
     assert not (tmp_path / "sample").exists()
+
+
+def test_check_ends_with_1_when_something_would_spoil_results(small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_data, tmp_path / "data")
+    result = run(["data", "check", str(tmp_path / "data"), "-d", "disc"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "disc"
+    assert result.stdout.splitlines()[-1] == "nothing would spoil the results"
+    shutil.copy(tmp_path / "data/disc/train/good/000.png", tmp_path / "data/disc/test/good/x.png")
+    result = run(["data", "check", str(tmp_path / "data")])
+    assert result.exit_code == 1
+    assert "  PROBLEM: " in result.stdout
+    assert result.stdout.splitlines()[-1] == "problems: 1"
+
+
+def test_check_of_nothing_is_a_sentence(small_data: Path, tmp_path: Path) -> None:
+    assert "does not exist" in error_of(run(["data", "check", str(tmp_path / "none")]))
+    assert "no category 'x'" in error_of(run(["data", "check", str(small_data), "-d", "x"]))

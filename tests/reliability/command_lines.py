@@ -81,7 +81,7 @@ def lines(places: Places) -> Words:
     train = _chained(main.commands["train"], places)  # most of what there is to get wrong
     data = main.commands["data"]
     assert isinstance(data, click.Group)
-    others = [_plain(("data", "sample"), data.commands["sample"], places)]
+    others = [_plain(("data", name), command, places) for name, command in data.commands.items()]
     others += [
         _plain((name,), main.commands[name], places) for name in ("tables", "demo", "predict", "threshold")
     ]
@@ -144,7 +144,7 @@ def _value(param: click.Parameter, places: Places) -> st.SearchStrategy[str]:
         right = st.sampled_from([str(choice) for choice in kind.choices])
     elif name in VALID:
         right = st.just(VALID[name])
-    elif name in ("data_path", "good_folder", "model_paths", "model", "paths", "weights"):
+    elif name in ("data_path", "path", "good_folder", "model_paths", "model", "paths", "weights"):
         right = st.just(str(_place(param, places)))
     elif isinstance(kind, click.Path):
         right = st.just("results")
@@ -155,7 +155,7 @@ def _value(param: click.Parameter, places: Places) -> st.SearchStrategy[str]:
 
 
 def _place(param: click.Parameter, places: Places) -> Path | str:
-    if param.name == "data_path":
+    if param.name in ("data_path", "path"):
         return places.data
     if param.name in ("model_paths", "model"):
         return places.model
