@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from anomaly_lib.commands.console import progress_bars, say
+from anomaly_lib.commands.failures import UserError
 from anomaly_lib.commands.grammar import StrictGroup
 from anomaly_lib.commands.options import Seed, distinct
-from anomaly_lib.folders import sample_folder
+from anomaly_lib.folders import sample_folder, work_folder
 
 PROBLEMS = 1
 """Exit status of ``data check`` when something would spoil the results."""
@@ -50,6 +51,28 @@ def check(path: Path, subdatasets: tuple[str, ...]) -> None:
     say("nothing would spoil the results" if not problems else f"problems: {problems}")
     if problems:
         sys.exit(PROBLEMS)
+
+
+@main.command("download")
+@click.argument("name", type=click.Choice(["mvtec_ad"]))
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--category", "categories", multiple=True, callback=distinct, help="Only this one; repeatable.")
+@click.option("--accept_licence", is_flag=True, help="Accept the licence, which is shown without it.")
+def download_(name: str, path: Path | None, categories: tuple[str, ...], accept_licence: bool) -> None:
+    """Download a public data set into PATH, by default where the workshop looks for it; 5 GB of MVTec AD.
+
+    Interrupted, the same line goes on from where it was.
+    """
+    from anomaly_lib.datasets.download import ARCHIVES, download
+
+    archive = ARCHIVES[name]
+    say(f"{archive.name} is under {archive.licence}.")
+    if not accept_licence:
+        raise UserError("nothing was downloaded: accept the licence by --accept_licence")
+    folder = path or work_folder() / "data" / "mvtec_anomaly_detection"
+    with progress_bars() as progress:
+        found = download(archive, folder, categories, progress)
+    say(f"{archive.name}: {', '.join(found)} in {folder}")
 
 
 @main.command("sample")

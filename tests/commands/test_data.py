@@ -9,6 +9,7 @@ from running import error_of, run
 
 from anomaly_lib import find_categories, read_category, sample_folder
 from anomaly_lib.__main__ import main as anomaly
+from anomaly_lib.datasets import download as downloads
 from anomaly_lib.datasets.sample import generate
 
 
@@ -81,3 +82,22 @@ def test_check_ends_with_1_when_something_would_spoil_results(small_data: Path, 
 def test_check_of_nothing_is_a_sentence(small_data: Path, tmp_path: Path) -> None:
     assert "does not exist" in error_of(run(["data", "check", str(tmp_path / "none")]))
     assert "no category 'x'" in error_of(run(["data", "check", str(small_data), "-d", "x"]))
+
+
+def test_the_licence_is_shown_and_accepted_before_anything_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(downloads, "download", lambda *given: calls.append(given) or ["bottle"])
+    line = ["data", "download", "mvtec_ad", str(tmp_path / "d"), "--category", "bottle"]
+    refused = run(line)
+    assert "Creative Commons BY-NC-SA 4.0" in refused.stdout
+    assert error_of(refused) == "nothing was downloaded: accept the licence by --accept_licence"
+    assert calls == []
+    assert run([*line, "--accept_licence"]).exit_code == 0
+    assert [call[:3] for call in calls] == [(downloads.MVTEC_AD, tmp_path / "d", ("bottle",))]
+
+
+def test_an_unknown_category_is_named_before_the_download(tmp_path: Path) -> None:
+    line = ["data", "download", "mvtec_ad", str(tmp_path / "d"), "--accept_licence", "--category", "x"]
+    assert "MVTec AD has no category 'x'" in error_of(run(line))

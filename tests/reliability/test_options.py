@@ -18,6 +18,7 @@ from command_lines import Places, lines, odd_paths
 from hypothesis import HealthCheck, given, settings
 
 import anomaly_lib.datasets.arrivals
+import anomaly_lib.datasets.download
 import anomaly_lib.datasets.sample
 import anomaly_lib.runs
 import anomaly_lib.runs.answers
@@ -88,6 +89,7 @@ def _light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(anomaly_lib.runs.fitting, "fit_folder", fit_folder)
     monkeypatch.setattr(anomaly_lib.tables, "run_table", run_table)
     monkeypatch.setattr(anomaly_lib.datasets.sample, "generate_sample", lambda path, *_, **more: path)
+    monkeypatch.setattr(anomaly_lib.datasets.download, "download", lambda *_: ["bottle"])
     monkeypatch.setattr(anomaly_lib.datasets.arrivals, "arrivals", lambda *_: iter(()))
     monkeypatch.setattr(anomaly_lib.runs.answers, "save_marked_picture", lambda *_: None)
     monkeypatch.setattr(page, "run_notebook", lambda *_: None)
