@@ -1,5 +1,6 @@
 """The words ``patch_core`` and ``sampler`` of ``anomaly train``."""
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from anomaly_lib.datasets.transforms import Geometry
     from anomaly_lib.detectors import Detector
     from anomaly_lib.runs.sources import MakeDetector
+
+log = logging.getLogger(__name__)
 
 _MEANS = "patches and layers are pooled by their mean"
 
@@ -102,6 +105,8 @@ def sampler(ctx: click.Context, name: str, percentage: float, buffer: int) -> tu
     """How the memory bank is thinned out."""
     if name == "identity":
         refuse(ctx, ("percentage",), "the sampler identity keeps all patches")
+    elif 1 < percentage <= 100:
+        log.warning("-p %g keeps %g patches; a share of %g %% is -p %g", *[percentage] * 3, percentage / 100)
     return "sampler", {"sampler": name, "coreset": percentage, "buffer": buffer}
 
 

@@ -487,3 +487,12 @@ def test_the_official_argument_list_gives_the_official_result(shared_data: Path,
     assert row["instance_auroc"] == pytest.approx(1.0, abs=0.005)
     assert row["full_pixel_auroc"] == pytest.approx(0.9799, abs=0.005)
     assert load_detector(folder / "models" / "mvtec_bottle", device="cpu").threshold_ > 0
+
+
+@pytest.mark.parametrize(("number", "said"), [("10", True), ("101", False), ("0.1", False)])
+def test_a_number_of_patches_that_may_be_meant_as_per_cent_is_pointed_out(
+    words: Words, tmp_path: Path, number: str, said: bool
+) -> None:
+    result = run(words(tmp_path, sampler=("-p", number, "approx_greedy_coreset")))
+    assert result.exit_code == 0, result.output
+    assert ("-p 10 keeps 10 patches; a share of 10 % is -p 0.1" in result.stderr) == said

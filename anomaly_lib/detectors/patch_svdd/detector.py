@@ -270,8 +270,8 @@ class PatchSVDD(Detector):
         """Return the scores (m,) of some of the training images against the patches of all others."""
         if len(pixels) == 1:
             return np.zeros(0, np.float32)
-        every = -(-len(pixels) // self.threshold_images)
-        numbers = torch.arange(0, len(pixels), every, device=pixels.device)
+        number = min(self.threshold_images, len(pixels))
+        numbers = torch.arange(number, device=pixels.device) * len(pixels) // number
         scores = [
             self.patch_banks_.maps(pixels[batch], batch)["product"].flatten(1).amax(dim=1).cpu()
             for batch in track(numbers.split(_SCORED), "threshold", len(numbers), progress)

@@ -115,7 +115,9 @@ def test_the_threshold_is_from_images_against_the_patches_of_others(
         without.patch_banks_ = PatchBanks.filled(encoder, pixels, everything, silent)
         assert without.score(images[i : i + 1]).image[0] == pytest.approx(detector.calibration_[i], rel=1e-4)
     assert detector.threshold_ == pytest.approx(detector.calibration_.max(), rel=1e-6)
-    assert len(model(encoder_file, threshold_images=2).fit(images).calibration_) == 2
+    for number in range(1, len(images) + 2):
+        few = model(encoder_file, threshold_images=number).fit(images)
+        assert len(few.calibration_) == min(number, len(images))
     assert math.isnan(model(encoder_file, threshold_images=0).fit(images).threshold_)
 
 
