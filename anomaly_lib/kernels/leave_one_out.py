@@ -26,6 +26,7 @@ def leave_one_out(
     index: NeighborIndex,
     rough_index: NeighborIndex,
     k: int = 1,
+    further: torch.Tensor | None = None,
 ) -> WorstPatches:
     """Return for each image the patch that is farthest from the bank's patches of all other images.
 
@@ -41,6 +42,8 @@ def leave_one_out(
         The memory bank (m, d), and likewise on few dimensions (m, e), in groups by image.
     k
         Neighbours whose mean squared distance counts.
+    further
+        (n * p, e) squared distances to rows that are not in the bank and count as well.
 
     Notes
     -----
@@ -50,7 +53,9 @@ def leave_one_out(
     """
     near = rough_index.search_roughly(rough, k, image_of)
     images = len(image_of.unique_consecutive())
-    bounds = _mean_distances(features, index.bank, *near).reshape(images, -1)  # (n, p)
+    if further is None:
+        further = features.new_empty(len(features), 0, dtype=torch.float32)
+    bounds = _mean_of(_exact(features, index.bank, *near), further, k).reshape(images, -1)  # (n, p)
     first_row = torch.arange(images, device=features.device) * bounds.shape[1]
     bounds, order = bounds.sort(dim=1, descending=True)
     worst = torch.full((images,), -torch.inf, device=features.device)
@@ -62,7 +67,8 @@ def leave_one_out(
         rows = first_row[pending, None] + order[pending, start : start + _AT_A_TIME]  # (pending, few)
         numbers = rows.flatten()
         distances, neighbours = index.search(features[numbers], k, image_of[numbers])
-        distance, which = distances.mean(dim=1).reshape(rows.shape).max(dim=1, keepdim=True)
+        means = _mean_of(distances, further[numbers], k)
+        distance, which = means.reshape(rows.shape).max(dim=1, keepdim=True)
         better = distance[:, 0] > worst[pending]
         improved = pending[better]
         worst[improved] = distance[better, 0]
@@ -71,13 +77,18 @@ def leave_one_out(
     return WorstPatches(worst, row, neighbour)
 
 
-def _mean_distances(
+def _mean_of(distances: torch.Tensor, further: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the mean (n,) of the k smallest of both, (n, k) and (n, e)."""
+    return torch.cat([distances, further], dim=1).topk(k, dim=1, largest=False).values.mean(dim=1)
+
+
+def _exact(
     features: torch.Tensor, bank: torch.Tensor, distances: torch.Tensor, rows: torch.Tensor
 ) -> torch.Tensor:
-    """Return the mean squared distance (n,) of features (n, d) to the bank's `rows` (n, k) found for them."""
-    means = torch.empty(len(features), device=features.device)
+    """Return the squared distances (n, k) of features (n, d) to the bank's `rows` (n, k) found for them."""
+    exact = torch.empty(rows.shape, device=features.device)
     for start in range(0, len(features), _BLOCK):
         block = features[start : start + _BLOCK, None].float()
         neighbours = bank[rows[start : start + _BLOCK]].float()  # (block, k, d)
-        means[start : start + _BLOCK] = (block - neighbours).square().sum(dim=2).mean(dim=1)
-    return torch.where(distances.isinf().any(dim=1), torch.inf, means)
+        exact[start : start + _BLOCK] = (block - neighbours).square().sum(dim=2)
+    return torch.where(distances.isinf(), torch.inf, exact)

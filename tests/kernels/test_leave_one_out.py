@@ -126,3 +126,19 @@ def test_one_patch_an_image() -> None:
 def test_half_precision_features() -> None:
     features = torch.randn(5 * 30, 40, generator=seeded(1)).half()
     check(features, 5, torch.arange(0, 150, 4))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("further", [0, 1, 5])
+def test_rows_that_are_not_in_the_bank_count_as_well(k: int, further: int) -> None:
+    features = torch.randn(8 * 30, 16, generator=seeded(1))
+    image_of = torch.arange(8).repeat_interleave(30)
+    kept = torch.randperm(len(features), generator=seeded(2))[:60]
+    more = torch.rand(len(features), further, generator=seeded(3)) * 20
+    found = leave_one_out(
+        features, features[:, :4], image_of, *indices(features, features[:, :4], image_of, kept), k, more
+    )
+    table = (features.double()[:, None] - features[kept].double()[None]).square().sum(dim=2)
+    table[image_of[:, None] == image_of[kept]] = torch.inf
+    means = torch.cat([table, more.double()], dim=1).sort(dim=1).values[:, :k].mean(dim=1)
+    assert torch.allclose(found.distance.double(), means.reshape(8, -1).amax(dim=1), rtol=1e-4)

@@ -1,10 +1,12 @@
-"""PatchCore's threshold, from its training images alone: each scored against the patches of all others.
+"""PatchCore's threshold, from its training images alone: each scored as if the bank had not seen it.
 
-Not in the paper.
+A greedy coreset without an image has other rows in place of that image's; see
+`anomaly_lib.kernels.replacements`. Not in the paper.
 """
 
 import math
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from anomaly_lib.detectors.patchcore.memory_bank import MemoryBank, PatchMaps
 from anomaly_lib.detectors.patchcore.reweighting import image_weights
 from anomaly_lib.kernels.leave_one_out import leave_one_out
 from anomaly_lib.kernels.neighbors import NeighborIndex
+from anomaly_lib.kernels.replacements import replacement_rows
 from anomaly_lib.progress import Progress
 
 # At most this many of the training images, evenly spread, are scored.
@@ -36,6 +39,18 @@ class CalibrationImages:
             kept = patches if self._every == 1 else patches.images(chosen)
             self._kept.append((kept, images[chosen]))
 
+    def rows(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Return the patches (r, d) with these numbers, counted through all images kept."""
+        rows, first = torch.empty(0), 0
+        for features, _ in self:
+            flat = features.flatten(0, 2)
+            if first == 0:
+                rows = flat.new_empty(len(numbers), flat.shape[1])
+            here = (numbers >= first) & (numbers < first + len(flat))
+            rows[here] = flat[numbers[here] - first]
+            first += len(flat)
+        return rows
+
     def __len__(self) -> int:
         """Return the number of images kept."""
         return sum(len(numbers) for _, numbers in self._kept)
@@ -47,15 +62,55 @@ class CalibrationImages:
             yield features, numbers.to(features.device)
 
 
+class Replacements:
+    """The rows that a bank would have in place of each image's, had it been filled without that image."""
+
+    def __init__(self, rows: torch.Tensor, instead_of: torch.Tensor) -> None:
+        self._rows, self._instead_of = rows, instead_of
+
+    @classmethod
+    def none(cls, bank: MemoryBank) -> Self:
+        """Return none, for a sampler that covers nothing: there, rows can just be left out."""
+        return cls(bank.rows[:0], bank.image_of[:0])
+
+    @classmethod
+    def of_greedy_coreset(cls, images: CalibrationImages, bank: MemoryBank) -> Self:
+        """Return those of a greedy coreset, from the patches of the images."""
+        projected, image_of = [], []
+        for features, numbers in images:
+            projected.append(features.flatten(0, 2) @ bank.projection)
+            image_of.append(_image_of_patches(features, numbers))
+        chosen, instead_of = replacement_rows(
+            torch.cat(projected), torch.cat(image_of), bank.projected, bank.image_of
+        )
+        return cls(images.rows(chosen), instead_of)
+
+    def distances(self, features: torch.Tensor, numbers: torch.Tensor, k: int) -> torch.Tensor:
+        """Return the `k` smallest squared distances (n * h * w, k) of features (n, h, w, d) to these rows.
+
+        They are infinite where an image has fewer replacements.
+        """
+        nearest = []
+        for image, patches in zip(numbers, features.flatten(1, 2), strict=True):
+            rows = self._rows[self._instead_of == image]
+            found = torch.full((len(patches), k), torch.inf, device=features.device)
+            if len(rows):
+                distances = NeighborIndex(rows, queries=len(patches)).search(patches, min(k, len(rows)))[0]
+                found[:, : distances.shape[1]] = distances
+            nearest.append(found)
+        return torch.cat(nearest)
+
+
 def leave_one_out_scores(
     images: CalibrationImages,
     bank: MemoryBank,
     index: NeighborIndex,
+    replacements: Replacements,
     num_nn: int,
     reweight: int,
     progress: Progress,
 ) -> np.ndarray:
-    """Return the scores (n,) of images against the patches of all others; infinite where there are too few.
+    """Return the scores (n,) of images against a bank without them; infinite where it has too few rows.
 
     `index` is that of the bank's rows, in groups by image.
     """
@@ -64,14 +119,19 @@ def leave_one_out_scores(
     scores = [torch.empty(0)]
     for features, numbers in _tracked(images, progress):
         flat = features.flatten(0, 2)
-        image_of = numbers.repeat_interleave(features.shape[1] * features.shape[2])
-        worst = leave_one_out(flat, flat @ rough, image_of, index, rough_index, num_nn)
+        image_of = _image_of_patches(features, numbers)
+        further = replacements.distances(features, numbers, num_nn)
+        worst = leave_one_out(flat, flat @ rough, image_of, index, rough_index, num_nn, further)
         score = worst.distance
         if reweight:
             weights = image_weights(flat[worst.row], worst.neighbour, index, reweight, numbers)
             score = torch.where(score.isinf(), score, score * weights)
         scores.append(score.cpu())
     return torch.cat(scores).numpy()
+
+
+def _image_of_patches(features: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    return numbers.repeat_interleave(features.shape[1] * features.shape[2])
 
 
 def _tracked(images: CalibrationImages, progress: Progress) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -84,6 +84,38 @@ def slow_image_score(patches: torch.Tensor, bank: torch.Tensor, k: int = 1, b: i
     return score * equation_7(patches[worst], bank[rows[worst, 0]], bank, b) if b else score
 
 
+def slow_replacements(model: PatchCore, features: torch.Tensor, image: int) -> torch.Tensor:
+    """Return the rows (r, d) that take the place of an image's rows in a greedy coreset, one by one."""
+    bank = model.memory_bank_
+    patches = features.flatten(0, 2)
+    image_of = images_of_rows(model, features)
+    table = distances(patches @ bank.projection, bank.projected)
+    own = image_of[table.argmin(dim=1)] == image
+    own &= torch.arange(len(patches)) // features.shape[1:3].numel() != image
+    orphans = own.nonzero().flatten()
+    apart = table[orphans][:, image_of != image].amin(dim=1)
+    chosen: list[int] = []
+    for _ in range(min(int((image_of == image).sum()), len(orphans))):
+        chosen.append(int(apart.argmax()))
+        new = patches[orphans[chosen[-1:]]] @ bank.projection
+        apart = apart.minimum(distances(patches[orphans] @ bank.projection, new)[:, 0])
+        apart[chosen] = -1
+    return patches[orphans[chosen]]
+
+
+def slow_calibration(model: PatchCore, features: torch.Tensor, image: int, k: int = 1, b: int = 0) -> float:
+    """Return the score of a training image as if the bank had been filled without it."""
+    others = model.memory_bank_.rows[images_of_rows(model, features) != image]
+    bank = others
+    if model.sampler in ("greedy_coreset", "approx_greedy_coreset"):
+        bank = torch.cat([others, slow_replacements(model, features, image)])
+    patches = features[image].flatten(0, 1)
+    means = distances(patches, bank).sort(dim=1).values[:, :k].mean(dim=1)
+    worst = patches[int(means.argmax())]
+    nearest = others[int(distances(worst[None], others).argmin())]
+    return float(means.max()) * (equation_7(worst, nearest, others, b) if b else 1)
+
+
 # --- Scores ---
 
 
@@ -141,11 +173,7 @@ def test_the_threshold_is_conformal_over_scores_that_leave_one_image_out(
     rate: float,
 ) -> None:
     model = make(sampler=sampler, num_nn=k, reweight=b, false_alarm_rate=rate).fit(normal_images)
-    image_of = images_of_rows(model, normal_features)
-    wanted = [
-        slow_image_score(patches.flatten(0, 1), model.memory_bank_.rows[image_of != i], k, b)
-        for i, patches in enumerate(normal_features)
-    ]
+    wanted = [slow_calibration(model, normal_features, i, k, b) for i in range(len(normal_features))]
     assert model.calibration_ == pytest.approx(wanted, rel=1e-4)
     assert model.threshold_ == pytest.approx(conformal_threshold(wanted, rate), rel=1e-4)
 
@@ -271,10 +299,7 @@ def test_a_bank_filled_in_portions_is_of_training_patches_of_every_portion(
     assert model.memory_bank_.rows.shape == (expected, DIM)
     image_of = images_of_rows(model, normal_features)
     assert {int(image) // 4 for image in image_of} == {0, 1}
-    wanted = [
-        slow_image_score(patches.flatten(0, 1), model.memory_bank_.rows[image_of != i])
-        for i, patches in enumerate(normal_features)
-    ]
+    wanted = [slow_calibration(model, normal_features, i) for i in range(len(normal_features))]
     assert model.calibration_ == pytest.approx(wanted, rel=1e-4)
 
 

@@ -1,0 +1,48 @@
+"""The rows that a greedy coreset would have in place of those of an image, had it not seen that image.
+
+A coreset is spread over what it was selected from. Without the rows of an image it has a gap there, in which
+patches of other images lie that were covered by those rows: a selection without the image would have covered
+them by some of themselves. To leave the rows out alone therefore makes the image look stranger than it is.
+"""
+
+import torch
+
+from anomaly_lib.kernels.coreset import greedy_coreset
+from anomaly_lib.kernels.neighbors import NeighborIndex
+
+
+def replacement_rows(
+    patches: torch.Tensor, image_of: torch.Tensor, bank: torch.Tensor, bank_image_of: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the patches that take the place of each image's rows, and of which image's.
+
+    For each image these are as many as it has rows in the bank, selected greedily among the patches of other
+    images whose nearest row is one of these, beginning with their distances to the rows of other images.
+
+    Parameters
+    ----------
+    patches
+        (n, d), on the projection on which the coreset was selected.
+    image_of
+        (n,) the image of each patch.
+    bank, bank_image_of
+        (m, d) and (m,), the coreset and the images of its rows.
+
+    Returns
+    -------
+    tuple
+        The numbers of the patches (r,) int64, and the images (r,) that they replace rows of.
+    """
+    index = NeighborIndex(bank, bank_image_of)
+    nearest = bank_image_of[index.search(patches)[1][:, 0]]
+    distances = index.search(patches, groups=nearest)[0][:, 0]  # to rows of other images than that
+    orphans = (nearest != image_of).nonzero().flatten()
+    orphans = orphans[nearest[orphans].argsort(stable=True)]
+    images, numbers = nearest[orphans].unique_consecutive(return_counts=True)
+    chosen, instead_of = [orphans[:0]], [image_of[:0]]
+    for image, of_image in zip(images, orphans.split(numbers.tolist()), strict=True):
+        size = min(int((bank_image_of == image).sum()), len(of_image))
+        selected = of_image[greedy_coreset(patches[of_image], size, distances[of_image])]
+        chosen.append(selected)
+        instead_of.append(image.expand(size))
+    return torch.cat(chosen), torch.cat(instead_of)
