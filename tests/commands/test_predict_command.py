@@ -28,7 +28,7 @@ COLUMNS = ["path", "label", "score", "share_of_threshold", "p_value", "error"]
 def model(small_data: Path, tiny_weights: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     transform = Transform(72, 64)
     disc = read_category(small_data, "disc")
-    detector = PatchCore("test_resnet", weights=tiny_weights, coreset=50, transform=transform, device="cpu")
+    detector = PatchCore("test_resnet", weights=tiny_weights, coreset=1.0, transform=transform, device="cpu")
     folder = tmp_path_factory.mktemp("models") / "disc"
     detector.fit(disc.train_images(transform)).save(folder)
     return folder

@@ -520,7 +520,7 @@ def test_a_download_that_goes_wrong_is_one_sentence(tmp_path: Path, hub: Hub) ->
     processes = [start(tmp_path / way, hub.address(way)) for way in ways]
     for way, said in zip(ways, map(answer, processes), strict=True):
         assert said.startswith("WeightsError: no weights for backbone 'test_resnet'"), said
-        for word in (str(tmp_path / way / "cache"), "hub", "--weights", "tf_efficientnet_lite0"):
+        for word in (str(tmp_path / way / "cache"), "hub", "`weights`", "tf_efficientnet_lite0"):
             assert word in said
         assert "\n" not in said
 
@@ -544,6 +544,6 @@ def test_without_hub_and_cache_one_sentence_says_within_seconds_what_was_tried(t
     said = answer(start(tmp_path / "work", "http://127.0.0.1:9"))
     assert time.monotonic() - begin < 40  # most of it is the start of python; the hub's client alone takes 45
     assert said.startswith("WeightsError: no weights for backbone 'test_resnet'")
-    for word in (str(tmp_path / "work" / "cache"), "hub", "--weights", "tf_efficientnet_lite0"):
+    for word in (str(tmp_path / "work" / "cache"), "hub", "`weights`", "tf_efficientnet_lite0"):
         assert word in said
     assert "\n" not in said
