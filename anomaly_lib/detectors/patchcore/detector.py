@@ -88,7 +88,7 @@ class PatchCore(FrozenDetector):
     calibration_
         (n,) scores of the training images (of more than 500 some), each against the bank without its patches
         and, of a greedy coreset, with those that would have been kept in their place. On real and generated
-        parts their median lay within 6 % of that of fresh good parts.
+        parts their median lay within 10 % of that of fresh good parts.
 
     Raises
     ------
