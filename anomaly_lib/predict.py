@@ -171,12 +171,12 @@ def answers(
 
 
 def _prepared(transform: Transform, picture: Picture) -> _Prepared | DataError:
+    path = Path(picture) if isinstance(picture, str | Path) else None
     try:
         rgb = _rgb(picture)
+        return _Prepared(path, rgb.size, transform.image(rgb))
     except DataError as error:
         return error
-    path = Path(picture) if isinstance(picture, str | Path) else None
-    return _Prepared(path, rgb.size, transform.image(rgb))
 
 
 def _rgb(picture: Picture) -> Image.Image:
@@ -210,10 +210,17 @@ def _rgb_of_array(pixels: np.ndarray) -> Image.Image:
 
 def _answered(detector: Scorer, prepared: Sequence[_Prepared]) -> Iterator[Answer]:
     scores = detector.score(torch.stack([one.pixels for one in prepared]).float().div_(255))
+    yield from answers_of(detector, scores, [(one.path, one.size) for one in prepared])
+
+
+def answers_of(
+    detector: Scorer, scores: Scores, pictures: Sequence[tuple[Path | None, tuple[int, int]]]
+) -> list[Answer]:
+    """Return the answers that a detector's `scores` of some `pictures` mean, given with path and size."""
     labels = detector.verdicts(scores)
     p_values = conformal_p_values(scores.image, detector.calibration_)
-    for i, (path, size, _) in enumerate(prepared):
-        yield Answer(
+    return [
+        Answer(
             path=path,
             label=labels[i],
             score=float(scores.image[i]),
@@ -223,6 +230,8 @@ def _answered(detector: Scorer, prepared: Sequence[_Prepared]) -> Iterator[Answe
             seen=detector.transform.seen(*size),
             input_map=None if scores.maps is None else scores.maps[i].copy(),
         )
+        for i, (path, size) in enumerate(pictures)
+    ]
 
 
 def _enlarged(

@@ -9,7 +9,7 @@ import click
 
 from anomaly_lib.commands.console import print_results, progress_bars
 from anomaly_lib.commands.grammar import ChainedGroup, StrictCommand
-from anomaly_lib.commands.options import NoEffect, chosen_device, dataset_options, run_options
+from anomaly_lib.commands.options import NoEffect, chosen_device, dataset_options, refuse_others, run_options
 from anomaly_lib.commands.train import data_choice
 from anomaly_lib.commands.train_patch_core import sampler
 from anomaly_lib.commands.train_patch_svdd import evaluate_patch_svdd, official_sources
@@ -62,8 +62,10 @@ main.add_command(sampler)
 
 @main.command("dataset")
 @dataset_options
-def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
+@click.pass_context
+def dataset(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
     """Which images."""
+    refuse_others(ctx, options["name"])
     return "dataset", options
 
 

@@ -20,7 +20,8 @@ from anomaly_lib.commands.train_patch_svdd import patch_svdd
 @click.option(
     "--imagesize",
     type=click.IntRange(1),
-    help="Side of the square cut from it, in pixels; of gaussian and patch_svdd, of the whole picture.",
+    help="Side of the square cut from it, in pixels; of gaussian and patch_svdd, of the whole picture. "
+    "Without it pictures are seen whole and in their own shape.",
 )
 @click.option("--seed", type=Seed(), default=0, show_default=True, help="For all that is drawn.")
 @device_option
@@ -60,7 +61,7 @@ def _run(
             good_folder,
             model_folder,
             method.make_detector,
-            Geometry(options["resize"], options["imagesize"]),
+            Geometry(options["resize"], options["imagesize"], whole=options["imagesize"] is None),
             batch_size=method.batch_size or 8,
             progress=progress,
         )

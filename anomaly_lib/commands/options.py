@@ -94,6 +94,20 @@ class NoEffect(click.Option):
             )
 
 
+class DataSet(click.ParamType[str]):
+    """What DATA_PATH is: one of the layouts that are known, or a class that reads it."""
+
+    name = "mvtec|folder|csv|package.module:Class"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word."""
+        module, _, attribute = str(value).partition(":")
+        own = attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
+        if value not in ("mvtec", "folder", "csv") and not own:
+            self.fail(f"{value!r} is none of mvtec, folder, csv and package.module:Class", param, ctx)
+        return str(value)
+
+
 def is_given(ctx: click.Context, name: str) -> bool:
     """Return whether the option called `name` stands on the command line."""
     return ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
@@ -104,6 +118,18 @@ def refuse(ctx: click.Context, names: Sequence[str], reason: str) -> None:
     for param in ctx.command.params:
         if param.name in names and is_given(ctx, param.name):
             raise click.UsageError(f"{' / '.join(param.opts)} has no effect: {reason}", ctx)
+
+
+def refuse_others(ctx: click.Context, data_set: str) -> None:
+    """Raise an error for options of the word ``dataset`` that this kind of data set does not have."""
+    if data_set in ("folder", "csv"):
+        refuse(ctx, ("subdatasets",), f"a data set of the kind {data_set} is one category")
+    if data_set != "folder":
+        refuse(ctx, ("abnormal", "masks"), "it is for data sets of the kind folder")
+    if data_set not in ("folder", "csv"):
+        refuse(ctx, ("test_share",), "it is for data sets of the kinds folder and csv")
+    if is_given(ctx, "whole"):
+        refuse(ctx, ("imagesize",), "whole pictures have no such size")
 
 
 def distinct(ctx: click.Context, param: click.Parameter, values: Sequence[T]) -> Sequence[T]:
@@ -144,7 +170,29 @@ def dataset_options(command: F) -> F:
         ),
         click.option("--num_workers", type=int, cls=NoEffect, instead="images are decoded on all cores"),
         click.option("--augment", is_flag=True, cls=NoEffect, instead="the word gaussian has its own"),
-        click.argument("name", type=click.Choice(["mvtec"])),
+        click.option(
+            "--whole",
+            is_flag=True,
+            help="See whole pictures in their own shape: as of all but mvtec without --imagesize.",
+        ),
+        click.option(
+            "--abnormal",
+            type=click.Path(path_type=Path),
+            help="Of folder: a folder of pictures with defects, or of such folders, one for each kind.",
+        ),
+        click.option(
+            "--masks",
+            type=click.Path(path_type=Path),
+            help="Of folder: the masks of the defects, in the same folders.",
+        ),
+        click.option(
+            "--test_share",
+            type=click.FloatRange(0, 1, max_open=True),
+            default=0.2,
+            show_default=True,
+            help="Of folder and csv: share of the good pictures to test on, drawn by --seed.",
+        ),
+        click.argument("name", type=DataSet()),
         click.argument("data_path", type=click.Path(path_type=Path)),
     )
     for decorate in reversed(decorators):
@@ -163,7 +211,7 @@ def run_options(command: F) -> F:
             help="Number of a GPU; the same as --device cuda:N, but without such a GPU the CPU is used.",
         ),
         click.option("--seed", type=Seed(), default=0, show_default=True, help="For all that is drawn."),
-        click.option("--save_segmentation_images", is_flag=True, help="Write [image | truth | map] as PNG."),
+        click.option("--save_segmentation_images", is_flag=True, help="Write each test image, marked."),
         click.option("--tensorboard", is_flag=True, help="Write scalars and figures for TensorBoard."),
     )
     for decorate in reversed(decorators):

@@ -8,7 +8,7 @@ import click
 
 from anomaly_lib.commands.console import print_results, progress_bars
 from anomaly_lib.commands.grammar import ChainedGroup
-from anomaly_lib.commands.options import chosen_device, dataset_options, run_options
+from anomaly_lib.commands.options import chosen_device, dataset_options, refuse_others, run_options
 from anomaly_lib.commands.train_gaussian import gaussian
 from anomaly_lib.commands.train_patch_core import patch_core, sampler
 from anomaly_lib.commands.train_patch_svdd import patch_svdd
@@ -68,8 +68,12 @@ for word in (*_DETECTORS, sampler):
 @main.command("dataset")
 @dataset_options
 @click.option("--train_val_split", type=float, default=1.0, show_default=True, help="Share to train on.")
-def dataset(**options: Any) -> tuple[str, dict[str, Any]]:
+@click.pass_context
+def dataset(ctx: click.Context, /, **options: Any) -> tuple[str, dict[str, Any]]:
     """Which images."""
+    refuse_others(ctx, options["name"])
+    # Official lines, for the layout of MVTec AD, mean the official crop.
+    options["whole"] |= options["name"] != "mvtec" and not options["imagesize"]
     return "dataset", options
 
 
@@ -120,9 +124,12 @@ def data_choice(options: dict[str, Any], seed: int, batch_size: int | None = Non
         root=options["data_path"],
         categories=options["subdatasets"],
         name=options["name"],
-        geometry=Geometry(options["resize"], options["imagesize"]),
+        geometry=Geometry(options["resize"], options["imagesize"], options["whole"]),
         batch_size=batch_size or own or DataChoice.batch_size,
         train_share=options.get("train_val_split", 1.0),
         contamination=options["contamination"],
         seed=seed,
+        abnormal=options["abnormal"],
+        masks=options["masks"],
+        test_share=options["test_share"],
     )

@@ -86,8 +86,8 @@ def gaussian(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
 
 def _maker(options: Mapping[str, Any], seed: int, device: str) -> "MakeDetector":
     from anomaly_lib.detectors import Gaussian
-    from anomaly_lib.detectors.gaussian.levels import default_transform
-    from anomaly_lib.networks.names import DEFAULT_BACKBONE
+    from anomaly_lib.detectors.gaussian.levels import official_transform
+    from anomaly_lib.networks.names import DEFAULT_BACKBONE, side_multiple
 
     backbone = options["arch"] or DEFAULT_BACKBONE
     parameters: dict[str, Any] = {
@@ -108,7 +108,7 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> "MakeDetector"
         return _augmentations(options, category)
 
     def make(category: "Category", geometry: "Geometry") -> "Detector":
-        transform = default_transform(backbone).override(*geometry)
+        transform = official_transform(backbone).asked(geometry, side_multiple(backbone))
         return Gaussian(backbone, transform=transform, augment=augmentations(category.name), **parameters)
 
     return make

@@ -1,6 +1,7 @@
 """The words ``patch_core`` and ``sampler`` of ``anomaly train``."""
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -113,21 +114,21 @@ def sampler(ctx: click.Context, name: str, percentage: float, buffer: int) -> tu
 def _maker(options: dict[str, Any], sampling: Mapping[str, Any], seed: int, device: str) -> "MakeDetector":
     """Return a function that makes a new PatchCore, or an ensemble for several backbones."""
     from anomaly_lib.detectors import Ensemble, PatchCore
-    from anomaly_lib.detectors.patchcore.detector import TRANSFORM
-    from anomaly_lib.networks.names import DEFAULT_BACKBONE
+    from anomaly_lib.detectors.patchcore.detector import OFFICIAL_TRANSFORM
+    from anomaly_lib.networks.names import DEFAULT_BACKBONE, side_multiple
 
     names = options.pop("backbone_names") or (DEFAULT_BACKBONE,)
     layers = _layers_of_members(options.pop("layers_to_extract_from"), len(names))
     options["num_nn"] = options.pop("anomaly_scorer_num_nn")
 
-    def member(name: str, member_layers: list[str], geometry: "Geometry") -> PatchCore:
+    def member(name: str, member_layers: list[str], geometry: "Geometry", multiple: int) -> PatchCore:
         backbone, _, own_seed = name.partition(".seed-")
         if own_seed and not own_seed.isdecimal():
             raise click.UsageError(f"-b {name}: after .seed- comes a whole number, as in {backbone}.seed-1")
         return PatchCore(
             backbone,
             member_layers,
-            transform=TRANSFORM.override(*geometry),
+            transform=OFFICIAL_TRANSFORM.asked(geometry, multiple),
             seed=int(own_seed or seed),
             device=device,
             **sampling,
@@ -135,7 +136,8 @@ def _maker(options: dict[str, Any], sampling: Mapping[str, Any], seed: int, devi
         )
 
     def make(category: "Category", geometry: "Geometry") -> "Detector":
-        members = [member(name, own, geometry) for name, own in zip(names, layers, strict=True)]
+        multiple = math.lcm(*(side_multiple(name.partition(".seed-")[0]) for name in names))
+        members = [member(name, own, geometry, multiple) for name, own in zip(names, layers, strict=True)]
         return members[0] if len(members) == 1 else Ensemble(members)
 
     return make

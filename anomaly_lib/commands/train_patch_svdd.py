@@ -98,12 +98,16 @@ def patch_svdd(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
     _require_threshold(ctx, options)
 
     def method(words: Mapping[str, Any], seed: int, device: str) -> Method:
+        from anomaly_lib.datasets.choice import row_name
+
         shared = {**options, **_sampling(words), "seed": seed, "device": device}
         root = shared.pop("checkpoints")
 
         def make(category: "Category", geometry: "Geometry") -> "Detector":
-            checkpoints = None if root is None else root / f"{words['dataset']['name']}_{category.name}"
-            return _detector(geometry, checkpoints=checkpoints, **shared)
+            if root is None:
+                return _detector(geometry, **shared)
+            data_set = words["dataset"]["name"] if "dataset" in words else "folder"
+            return _detector(geometry, checkpoints=root / row_name(data_set, category), **shared)
 
         return Method(make)
 
@@ -152,9 +156,9 @@ def official_sources(words: Mapping[str, Any], seed: int, device: str) -> "list[
 
 def _detector(geometry: "Geometry", **parameters: Any) -> "Detector":
     from anomaly_lib.detectors import PatchSVDD
-    from anomaly_lib.detectors.patch_svdd.detector import TRANSFORM
+    from anomaly_lib.detectors.patch_svdd.detector import OFFICIAL_TRANSFORM
 
-    return PatchSVDD(transform=TRANSFORM.override(*geometry), **parameters)
+    return PatchSVDD(transform=OFFICIAL_TRANSFORM.asked(geometry), **parameters)
 
 
 def _sampling(words: Mapping[str, Any]) -> dict[str, Any]:

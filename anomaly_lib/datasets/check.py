@@ -1,28 +1,19 @@
 """What is in a data set, and what in it would spoil the results of a detector."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from anomaly_lib.datasets.formats import open_picture
 from anomaly_lib.datasets.images import decode_ahead
+from anomaly_lib.datasets.likeness import Seen, look, pairs
 from anomaly_lib.datasets.listing import entries, folders_in, is_folder, pictures_below, pictures_in
 from anomaly_lib.datasets.mvtec import GOOD, find_categories, read_category
-from anomaly_lib.datasets.pixels import to_rgb
 from anomaly_lib.errors import DataError
 from anomaly_lib.progress import Progress, silent
 
 # Good parts, with fewer of which a threshold promises little.
 _FEW = 40
-
-# Side of the grey pictures that are compared, and the mean difference, in levels of 255, of two that show the
-# same: a picture saved again as JPEG, or at half its size, differs by less.
-_SIDE, _SAME = 64, 1.0
 
 # Of a kind of finding, so many are named.
 _NAMED = 5
@@ -45,18 +36,6 @@ class Findings:
     facts: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What is compared of a picture."""
-
-    path: Path
-    part: str
-    size: tuple[int, int]
-    mode: str
-    digest: str
-    small: np.ndarray  # (side * side,) float32 grey levels
 
 
 def check_data(
@@ -125,11 +104,11 @@ def _masks(folder: Path, part: str) -> str:
     return f", {number} masks" if number else ", no masks"
 
 
-def _looked_at(parts: dict[str, list[Path]], findings: Findings, progress: Progress) -> list[_Seen]:
+def _looked_at(parts: dict[str, list[Path]], findings: Findings, progress: Progress) -> list[Seen]:
     """Return what can be compared of all pictures; those that cannot be read are problems."""
     files = [(path, part) for part, paths in parts.items() for path in paths]
     seen = []
-    for number, one in enumerate(decode_ahead(_look, files, ahead=16), start=1):
+    for number, one in enumerate(decode_ahead(look, files, ahead=16), start=1):
         progress("pictures", number, len(files))
         if isinstance(one, DataError):
             findings.problems.append(str(one))
@@ -138,28 +117,7 @@ def _looked_at(parts: dict[str, list[Path]], findings: Findings, progress: Progr
     return seen
 
 
-def _look(file: tuple[Path, str]) -> _Seen | DataError:
-    path, part = file
-
-    def use(picture: Image.Image) -> _Seen:
-        mode = picture.mode
-        rgb = to_rgb(picture, path)
-        grey = rgb.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
-        small = np.asarray(grey, np.float32).ravel()
-        return _Seen(path, part, rgb.size, mode, _digest(rgb), small)
-
-    try:
-        return open_picture(path, use)
-    except DataError as error:
-        return error
-
-
-def _digest(rgb: Image.Image) -> str:
-    """Return what is the same for the same pixels, whatever the file is called or how it is packed."""
-    return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
-
-
-def _tell_of_kinds(seen: Sequence[_Seen], findings: Findings) -> None:
+def _tell_of_kinds(seen: Sequence[Seen], findings: Findings) -> None:
     sizes = Counter(f"{width} x {height}" for width, height in (one.size for one in seen))
     modes = Counter(one.mode for one in seen)
     findings.facts.append(f"sizes: {_counted(sizes)}; kinds of pixels: {_counted(modes)}")
@@ -184,31 +142,18 @@ def _tell_of_number(good: int, findings: Findings) -> None:
         )
 
 
-def _tell_of_duplicates(seen: Sequence[_Seen], findings: Findings) -> None:
+def _tell_of_duplicates(seen: Sequence[Seen], findings: Findings) -> None:
     """Name pictures that are there twice: across the parts they spoil results."""
-    same, alike = _pairs(seen)
-    for pairs, how in ((same, "is the same picture as"), (alike, "shows nearly the same as")):
-        across = [pair for pair in pairs if pair[0].part != pair[1].part]
-        within = [pair for pair in pairs if pair[0].part == pair[1].part]
+    same, alike = pairs(seen)
+    for found, how in ((same, "is the same picture as"), (alike, "shows nearly the same as")):
+        across = [pair for pair in found if pair[0].part != pair[1].part]
+        within = [pair for pair in found if pair[0].part == pair[1].part]
         findings.problems += _named(across, how)
         findings.remarks += _named(within, how)
 
 
-def _named(pairs: Sequence[tuple[_Seen, _Seen]], how: str) -> list[str]:
+def _named(pairs: Sequence[tuple[Seen, Seen]], how: str) -> list[str]:
     said = [f"{one.path} {how} {other.path}" for one, other in pairs[:_NAMED]]
     if len(pairs) > _NAMED:
         said.append(f"{len(pairs) - _NAMED} more pairs of which one {how} the other")
     return said
-
-
-def _pairs(seen: Sequence[_Seen]) -> tuple[list[tuple[_Seen, _Seen]], list[tuple[_Seen, _Seen]]]:
-    """Return the pairs of the same pixels, and those that differ by hardly anything."""
-    same: list[tuple[_Seen, _Seen]] = []
-    alike: list[tuple[_Seen, _Seen]] = []
-    small = np.stack([one.small for one in seen]) if seen else np.zeros((0, 1), np.float32)
-    for later, one in enumerate(seen):
-        differences = np.abs(small[:later] - one.small).mean(axis=1)
-        for place in np.flatnonzero(differences < _SAME):
-            other = seen[int(place)]
-            (same if other.digest == one.digest else alike).append((one, other))
-    return same, alike

@@ -13,7 +13,7 @@ from PIL import Image
 from anomaly_lib.datasets.formats import open_picture
 from anomaly_lib.datasets.pixels import size_upright, to_grey, to_rgb
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.errors import ParameterError
+from anomaly_lib.errors import DataError, ParameterError
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -53,12 +53,12 @@ class ImageFiles:
     transform
         Geometry of the model's input.
     batch_size
-        Images in a batch, 1 or more; only the last one may be smaller.
+        Images in a batch, 1 or more; the last may be smaller, and one before an image of another shape.
 
     Yields
     ------
     torch.Tensor
-        Batches (n, 3, size, size), float32 in [0, 1].
+        Batches (n, 3, h, w), float32 in [0, 1]; the images of a batch have one shape.
 
     Raises
     ------
@@ -81,15 +81,19 @@ class ImageFiles:
         images = decode_ahead(self._load, self.paths, ahead=2 * self.batch_size)
         batch: list[torch.Tensor] = []
         for image in images:
-            batch.append(image)
-            if len(batch) == self.batch_size:
+            if batch and (len(batch) == self.batch_size or image.shape != batch[0].shape):
                 yield torch.stack(batch).float().div_(255)
                 batch = []
+            batch.append(image)
         if batch:
             yield torch.stack(batch).float().div_(255)
 
     def _load(self, path: Path) -> torch.Tensor:
-        return self.transform.image(read_picture(path))
+        picture = read_picture(path)
+        try:
+            return self.transform.image(picture)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
 
 
 def decode_ahead(load: Callable[[P], T], pictures: Iterable[P], ahead: int) -> Iterator[T]:

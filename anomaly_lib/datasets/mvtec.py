@@ -23,6 +23,8 @@ from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError
 
 GOOD = "good"
+UNKNOWN = "unknown"
+"""The folder, or the label, of test images of which nobody knows whether they are good."""
 
 ALL_CATEGORIES = (
     "bottle",
@@ -56,8 +58,8 @@ class LabelledImage:
 
     @property
     def anomalous(self) -> bool:
-        """Whether the image shows a defect."""
-        return self.defect != GOOD
+        """Whether the image is known to show a defect."""
+        return self.defect not in (GOOD, UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,30 @@ class Category:
         return np.array([image.anomalous for image in self.test], dtype=bool)
 
     @cached_property
+    def has_label(self) -> np.ndarray:
+        """Whether it is known of each test image if it is good: (n,) bool."""
+        return np.array([image.defect != UNKNOWN for image in self.test], dtype=bool)
+
+    @cached_property
     def has_mask(self) -> np.ndarray:
         """Whether the true defect area of each test image is known (of good ones it is: none): (n,) bool."""
-        return np.array([not image.anomalous or image.mask is not None for image in self.test], dtype=bool)
+        return np.array([image.defect == GOOD or image.mask is not None for image in self.test], dtype=bool)
 
     def masks(self, transform: Transform) -> np.ndarray:
-        """Return the test images' masks as the model sees them: (n, size, size) bool, false where none is."""
-        masks = np.zeros((len(self.test), transform.size, transform.size), dtype=bool)
+        """Return the test images' masks as the model sees them: (n, h, w) bool, false where none is.
+
+        All have the shape of the first image's; see `anomaly_lib.evaluation.predictions.Scores`.
+        """
+        shape = transform.size, transform.size
+        if transform.whole and self.test:
+            shape = transform.shape(*upright_size(self.test[0].path))
+        masks = np.zeros((len(self.test), *shape), dtype=bool)
         for mask, image in zip(masks, self.test, strict=True):
             if image.mask is not None:
                 picture = read_grey(image.mask)
                 if np.asarray(picture).max() < 128:
                     raise DataError(f"the mask {image.mask} is empty: draw the defect in white, 255")
-                mask[:] = transform.mask(picture).numpy()
+                mask[:] = transform.mask(picture, shape).numpy()
         return masks
 
 
@@ -131,7 +144,8 @@ def read_category(root: Path, name: str) -> Category:
         instead = f"there are: {_few(found)}" if found else "it holds no category (a folder with train/good)"
         raise DataError(f"no category {name!r} in {root}: {instead}")
     folder = Path(root) / name
-    _check_category_name(folder)
+    check_name(folder)
+    check_category_name(name)
     folders_in(folder / "train", only=(GOOD,))
     train = pictures_in(folder / "train" / GOOD)
     if not train:
@@ -147,20 +161,20 @@ def _few(names: list[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _check_category_name(folder: Path) -> None:
-    check_name(folder)
-    length = len(folder.name.encode())
+def check_category_name(name: str) -> None:
+    """Refuse a name that is too long for the files that are called after it."""
+    length = len(name.encode(errors="surrogateescape"))
     if length > _LONGEST_NAME:
         raise DataError(
-            f"the name of the category {folder} has {length} bytes, and files are called after it: rename "
-            f"the folder to at most {_LONGEST_NAME}"
+            f"the name of the category {name} has {length} bytes, and files are called after it: rename "
+            f"it to at most {_LONGEST_NAME}"
         )
 
 
 def _labelled_images(folder: Path, defect: str) -> list[LabelledImage]:
     """Return the test images of one defect with their masks: all of them have one, or none has."""
     images = pictures_in(folder / "test" / defect)
-    if defect == GOOD:
+    if defect in (GOOD, UNKNOWN):
         return [LabelledImage(path, defect, None) for path in images]
     masks = pictures_in(folder / "ground_truth" / defect)
     if not masks:
@@ -168,7 +182,7 @@ def _labelled_images(folder: Path, defect: str) -> list[LabelledImage]:
         return [LabelledImage(path, defect, None) for path in images]
     labelled = _with_masks(folder, defect, _by_stem(images), _by_stem(masks))
     for image in labelled:
-        _check_mask_size(image)
+        check_mask_size(image)
     return labelled
 
 
@@ -214,7 +228,8 @@ def _check_no_mask_beside(images: Sequence[Path], mask_folder: Path) -> None:
             )
 
 
-def _check_mask_size(image: LabelledImage) -> None:
+def check_mask_size(image: LabelledImage) -> None:
+    """Raise a `DataError` when the mask of an image, if any, is of another size than the image."""
     if image.mask is None:
         return
     size, mask_size = upright_size(image.path), upright_size(image.mask)

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from anomaly_lib.errors import ParameterError
+from anomaly_lib.errors import DataError, ParameterError
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -21,11 +21,19 @@ _LONGEST_SIDE = 16_384
 _WHOLE_IMAGE = 2**24
 
 
+# A whole picture of more than so many times its shorter side takes more memory than it is worth.
+_LONGEST_SHAPE = 16
+
+
 class Geometry(NamedTuple):
-    """What a user asks of a transform, ``--resize`` and ``--imagesize``; ``None``: as it is."""
+    """What a user asks of a transform, ``--resize`` and ``--imagesize``; ``None``: as it is.
+
+    `whole`: the whole picture in its own shape instead of a crop or a square.
+    """
 
     resize: int | None = None
     size: int | None = None
+    whole: bool = False
 
 
 AS_IT_IS = Geometry()
@@ -40,12 +48,14 @@ class Transform:
     resize
         Target size in pixels, up to 16,384: of the shorter side, or of both sides when `square`.
     crop
-        Side of the square cut from the centre, in pixels; at most `resize`. ``None`` (only with `square`)
-        takes the whole resized image.
+        Side of the square cut from the centre, in pixels; at most `resize`. ``None`` takes the whole picture.
     square
         Resize both sides to `resize` and give up the aspect ratio.
     interpolation
         For images; masks are always resized bilinearly.
+    multiple
+        Of a whole picture in its own shape, both sides are brought to the nearest multiple of this: of what
+        the network halves its maps to, or of a transformer's patches.
 
     Raises
     ------
@@ -57,21 +67,21 @@ class Transform:
     >>> part = Image.new("RGB", (640, 480))
     >>> Transform(resize=256, crop=224).image(part).shape
     torch.Size([3, 224, 224])
+    >>> Transform(resize=256).image(part).shape
+    torch.Size([3, 256, 352])
     """
 
     resize: int
     crop: int | None = None
     square: bool = False
     interpolation: Interpolation = "bilinear"
+    multiple: int = 32
 
     def __post_init__(self) -> None:
         _check_side("resize", self.resize)
         if self.crop is not None:
             _check_side("image size", self.crop)
-        if self.crop is None and not self.square:
-            raise ParameterError(
-                "images of different shapes need a crop or square=True to fit into one batch"
-            )
+        _check_side("multiple", self.multiple)
         if self.crop is not None and self.crop > self.resize:
             raise ParameterError(
                 f"image size {self.crop} is larger than resize {self.resize}: "
@@ -80,20 +90,59 @@ class Transform:
         if self.interpolation not in ("bilinear", "bicubic"):
             raise ParameterError(f"interpolation is {self.interpolation!r}: use bilinear or bicubic")
 
+    def __str__(self) -> str:
+        if self.whole:
+            return f"resize {self.resize}, whole pictures"
+        return f"resize {self.resize} and image size {self.size}"
+
+    @property
+    def whole(self) -> bool:
+        """Whether a picture is seen whole and in its own shape, so that pictures may differ in theirs."""
+        return self.crop is None and not self.square
+
     @property
     def size(self) -> int:
-        """Side of the square that the model sees, in pixels."""
-        return self.crop or self.resize
+        """The shorter side of what the model sees, in pixels: of all but whole pictures, both sides."""
+        return self._rounded(self.resize) if self.whole else self.crop or self.resize
 
-    def image(self, picture: Image.Image) -> torch.Tensor:
-        """Return `picture` (RGB) as a uint8 tensor of shape (3, size, size)."""
+    def shape(self, width: int, height: int) -> tuple[int, int]:
+        """Return (height, width) of what the model sees of a picture of this size, in its input's pixels.
+
+        Raises
+        ------
+        DataError
+            When a whole picture is too long for its width.
+
+        Examples
+        --------
+        >>> Transform(resize=256).shape(width=640, height=256)
+        (256, 640)
+        """
+        if not self.whole:
+            return self.size, self.size
+        shorter, longer = sorted((width, height))
+        if longer > _LONGEST_SHAPE * shorter:
+            raise DataError(
+                f"a picture of {width} x {height} pixels is more than {_LONGEST_SHAPE} times as long as "
+                "wide: cut it into pieces, or give `imagesize`"
+            )
+        long_side = self._rounded(self.resize * longer / shorter)
+        return (long_side, self.size) if height > width else (self.size, long_side)
+
+    def image(self, picture: Image.Image, shape: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return `picture` (RGB) as a uint8 tensor (3, h, w); h and w are those of `shape`.
+
+        A whole picture is brought to another `shape` (h, w) where one is given.
+        """
         pixels: torch.Tensor = tv.pil_to_tensor(
-            self._geometry(picture, InterpolationMode(self.interpolation))
+            self._geometry(picture, InterpolationMode(self.interpolation), shape)
         )
         return pixels
 
-    def mask(self, picture: Image.Image) -> torch.Tensor:
-        """Return `picture` (8-bit grey) as a bool tensor (size, size), true where it is above one half.
+    def mask(self, picture: Image.Image, shape: tuple[int, int] | None = None) -> torch.Tensor:
+        """Return `picture` (8-bit grey) as a bool tensor (h, w), true where it is above one half.
+
+        A whole picture's is brought to another `shape` (h, w) where one is given.
 
         Examples
         --------
@@ -104,8 +153,8 @@ class Transform:
                 [False, False]])
         """
         grey: torch.Tensor = tv.pil_to_tensor(
-            self._geometry(picture, InterpolationMode.BILINEAR)
-        )  # (1, size, size)
+            self._geometry(picture, InterpolationMode.BILINEAR, shape)
+        )  # (1, h, w)
         return grey[0] >= 128
 
     def seen(self, width: int, height: int) -> tuple[float, float, float, float]:
@@ -135,6 +184,12 @@ class Transform:
         for name, side in (("`resize`", resize), ("`imagesize`", size)):
             if side is not None:
                 _check_side(name, side)
+        if self.whole:
+            if size:
+                raise ParameterError(
+                    f"`imagesize` {size}: whole pictures in their own shape have no such size: give `resize`"
+                )
+            return replace(self, resize=resize or self.resize)
         if self.crop is None:
             if resize and size and resize != size:
                 raise ParameterError(
@@ -146,7 +201,24 @@ class Transform:
         # Alone, a new size keeps the share of the image that the default crop shows.
         return replace(self, resize=resize or round(crop * self.resize / self.crop), crop=crop)
 
-    def _geometry(self, picture: Image.Image, interpolation: InterpolationMode) -> Image.Image:
+    def asked(self, geometry: Geometry, multiple: int = 32) -> "Transform":
+        """Return this transform in the geometry that is asked for; `multiple` is that of whole pictures."""
+        kind = replace(self, crop=None, square=False, multiple=multiple) if geometry.whole else self
+        return kind.override(geometry.resize, geometry.size)
+
+    def _rounded(self, side: float) -> int:
+        return self.multiple * max(1, round(side / self.multiple))
+
+    def _geometry(
+        self,
+        picture: Image.Image,
+        interpolation: InterpolationMode,
+        whole_shape: tuple[int, int] | None = None,
+    ) -> Image.Image:
+        if self.whole:
+            shape = whole_shape or self.shape(*picture.size)
+            whole: Image.Image = tv.resize(picture, list(shape), interpolation)
+            return whole
         size = [self.resize, self.resize] if self.square else [self.resize]
         width, height = self._resized(*picture.size)
         if self.crop is not None and width * height > _WHOLE_IMAGE:

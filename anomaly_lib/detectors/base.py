@@ -2,34 +2,22 @@
 
 import copy
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.files import (
-    SAVED,
-    SavedTensors,
-    damage_named,
-    nan_to_none,
-    new_model_folder,
-    none_to_nan,
-    read_model,
-    write_model,
-)
-from anomaly_lib.detectors.parameters import RATE, Constraint, constructor_call, parameter_names, require_all
-from anomaly_lib.detectors.sources import Images, checked_batches
+from anomaly_lib.detectors.parameters import RATE, Constraint, constructor_call, require_all
+from anomaly_lib.detectors.persistence import Persistent
+from anomaly_lib.detectors.sources import Images, checked_batches, first_batch_told
 from anomaly_lib.detectors.threshold import calibrated_threshold
 from anomaly_lib.detectors.watch import Watch, unwatched
-from anomaly_lib.errors import DataError, ModelFileError, NotFittedError
+from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.networks.devices import pick_device
 from anomaly_lib.networks.threads import considerate
 from anomaly_lib.predict import Answer, Picture, predict
 from anomaly_lib.progress import Progress, silent, track
@@ -43,12 +31,12 @@ _FEW_IMAGES = 8
 Verdict = Literal["good", "anomalous", "no threshold"]
 
 
-class Detector(ABC):
+class Detector(Persistent):
     """Base class of the detectors.
 
     The constructor only stores hyper-parameters; what `fit` learns has names that end in ``_``. A detector
     implements `learn`, `score_batch`, `tensors` and `restore`; fitting, scoring, saving and loading are
-    written here, once.
+    written once, here and in `anomaly_lib.detectors.persistence`.
 
     Attributes
     ----------
@@ -62,6 +50,8 @@ class Detector(ABC):
         The hyper-parameters that a model file does not keep among its parameters.
     transform
         Geometry of its input; saved with the model.
+    input_shape_
+        (height, width) in pixels of the first image that it was fitted on; ``None`` when nobody knows.
     calibration_
         (n,) float32 scores of normal images that the model was not fitted on; empty when there are none.
     threshold_
@@ -71,14 +61,10 @@ class Detector(ABC):
 
     method: ClassVar[str]
     constraints: ClassVar[Mapping[str, Constraint]] = {}
-    saved: ClassVar[Mapping[str, Constraint]] = SAVED
-    unsaved: ClassVar[frozenset[str]] = frozenset({"transform", "device"})
     calibration_takes: ClassVar[str] = "two"  # normal images, at least
     transform: Transform
     device: torch.device
     false_alarm_rate: float
-    calibration_: np.ndarray
-    threshold_: float
 
     # Fitting
 
@@ -112,7 +98,7 @@ class Detector(ABC):
             raise DataError(f"no images to fit on: {type(self).__name__} needs images of good parts")
         self._forget()  # what fails half-way leaves no mixture of two fits
         with considerate(progress) as progress:
-            scores = self.learn(images, progress, watch)
+            scores = self.learn(first_batch_told(images, self._take_shape), progress, watch)
         for name, tensor in self.tensors().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DataError(
@@ -131,11 +117,6 @@ class Detector(ABC):
             (n,) scores of normal images as if the model had not been fitted on them, infinite where it had
             nothing to compare an image with; ``None`` when no threshold is asked for.
         """
-
-    @property
-    def fitted(self) -> bool:
-        """Whether `fit` has been called or a fitted model loaded."""
-        return "threshold_" in vars(self)
 
     def set_false_alarm_rate(self, rate: float) -> Self:
         """Set `threshold_` anew, for another rate, from the same `calibration_`; return the detector.
@@ -161,7 +142,8 @@ class Detector(ABC):
         NotFittedError
             Before `fit`.
         DataError
-            When the images are not (n, 3, h, w), or a pixel or a score is not finite.
+            When the images are not (n, 3, h, w), or not of the size that the model was fitted on, or a pixel
+            or a score is not finite.
         """
         self._require_fitted()
         # Single images are scored before it can be known what others use, and looking takes a fifth of that.
@@ -169,6 +151,7 @@ class Detector(ABC):
         scores = []
         with torch.inference_mode(), waits as progress:
             for batch in track(checked_batches(images), "score", len(images), progress):
+                self._require_shape(batch)
                 scores.append(self.score_batch(batch))
                 self._require_finite(scores[-1])
         return Scores.gathered(scores) if scores else self._no_scores()
@@ -181,11 +164,6 @@ class Detector(ABC):
     def localises(self) -> bool:
         """Whether the fitted detector makes maps."""
         return True
-
-    @property
-    def lowest_score(self) -> float:
-        """The lowest score that an image can have: 0 of a distance."""
-        return 0.0
 
     def verdicts(self, scores: Scores) -> list[Verdict]:
         """Return what is said of each image: "anomalous" where its score reaches `threshold_`, else "good".
@@ -216,89 +194,27 @@ class Detector(ABC):
         """
         return {}
 
+    def default_transform(self) -> Transform | None:
+        """Return the geometry of a detector that is made without one, whole pictures."""
+        return None
+
     def with_transform(self, transform: Transform) -> Self:
         """Return this detector, and what it has learned, for images in another geometry."""
         other = copy.copy(self)
         other.transform = transform
+        if transform != self.transform:
+            other.input_shape_ = None
         return other
 
-    @classmethod  # noqa: B027  (most methods take any size)
+    @classmethod
     def require_geometry(cls, fitted: Transform, asked: Transform) -> None:
         """Raise a `DataError` where a model that was `fitted` in one geometry cannot score in another."""
-
-    # Saving and loading
-
-    def save(self, folder: Path) -> None:
-        """Write the fitted model to `folder`; `anomaly_lib.load_detector` reads it."""
-        self._require_fitted()
-        with new_model_folder(Path(folder)) as unfinished:
-            self.write(unfinished)
-
-    def write(self, folder: Path) -> None:
-        """Write the files of the fitted model into the existing `folder`."""
-        calibration = torch.from_numpy(np.asarray(self.calibration_, np.float32))
-        write_model(folder, self.description(), {**self.tensors(), "calibration": calibration})
-
-    def description(self) -> dict[str, Any]:
-        """Return what ``model.json`` says of the fitted model."""
-        return {
-            "method": self.method,
-            "parameters": self.parameters(),
-            "transform": asdict(self.transform),
-            "threshold": nan_to_none(self.threshold_),
-        }
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the hyper-parameters that are saved: the constructor's, but for `unsaved`."""
-        return {name: getattr(self, name) for name in parameter_names(type(self)) if name not in self.unsaved}
-
-    @abstractmethod
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return what `fit` learned, by name, for ``model.safetensors``."""
-
-    @classmethod
-    def load(cls, folder: Path, *, device: str = "auto", weights: str | None = None) -> Self:
-        """Return the model saved in `folder`; scores are the same to the bit on the same machine.
-
-        `weights` is a file that takes the place of the one that the model names.
-        """
-        pick_device(device)  # what is wrong with it is none of the model's damage
-        description, tensors = read_model(Path(folder), cls.saved)
-        with damage_named(folder):
-            if description["method"] != cls.method:
-                raise ValueError(f"it is of the method {description['method']!r}")
-            saved = dict.fromkeys(name for name in parameter_names(cls) if name not in cls.unsaved)
-            if odd := sorted(set(saved) ^ set(description["parameters"])):
-                raise ValueError(f"its parameter {odd[0]}")
-            parameters: dict[str, Any] = {
-                **description["parameters"],
-                **({} if weights is None else {"weights": weights}),
-                "transform": Transform(**description["transform"]),
-                "device": device,
-            }
-            detector = cls(**parameters)
-        detector.restore(tensors, description, Path(folder))
-        detector.restore_calibration(tensors, description)
-        tensors.require_empty()
-        return detector
-
-    def restore_calibration(self, tensors: SavedTensors, description: Mapping[str, Any]) -> None:
-        """Take over `calibration_`, which format 1 did not have, and `threshold_`."""
-        absent = description["format"] == 1 and "calibration" not in tensors.names()
-        scores = torch.empty(0) if absent else tensors.take("calibration", None)
-        if (scores < self.lowest_score).any():
-            raise ModelFileError("the model's calibration has negative scores: train it again")
-        self.calibration_ = scores.numpy()
-        self.threshold_ = none_to_nan(description["threshold"])
-
-    @abstractmethod
-    def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
-        """Take over what `tensors` returned, as read from `folder` with the model's `description`."""
 
     # Helpers
 
     def __repr__(self) -> str:
-        return constructor_call(self, without=("device",))
+        usual = self.transform == self.default_transform()
+        return constructor_call(self, without=("device", "transform") if usual else ("device",))
 
     if not TYPE_CHECKING:  # or every attribute would be known to have any type
 
@@ -325,10 +241,17 @@ class Detector(ABC):
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
 
-    def _require_fitted(self) -> None:
-        if not self.fitted:
-            raise NotFittedError(
-                f"this {type(self).__name__} has learned nothing yet: call fit(images) first"
+    def _take_shape(self, batch: torch.Tensor) -> None:
+        self.input_shape_ = (batch.shape[2], batch.shape[3])
+
+    def _require_shape(self, batch: torch.Tensor) -> None:
+        """Raise a `DataError` for images of another size than those fitted on: no threshold is theirs."""
+        fitted, given = self.input_shape_, (batch.shape[2], batch.shape[3])
+        same_side = self.transform.whole and fitted is not None and min(fitted) == min(given)
+        if fitted is not None and fitted != given and not same_side:
+            raise DataError(
+                f"images of {given[1]} x {given[0]} pixels for a model that was fitted on {fitted[1]} x "
+                f"{fitted[0]}: its scores are for that size; predict(pictures) brings them to it"
             )
 
     def _require_finite(self, scores: Scores) -> None:

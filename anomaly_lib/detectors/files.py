@@ -1,7 +1,8 @@
 """A model on disk: what it is in ``model.json``, its tensors in ``model.safetensors``; no pickle.
 
 Format 2 keeps the SHA-256 of the tensors' file in the description, and one of the description itself, so that
-damage is noticed; nobody is kept from making other ones, and every value is checked besides.
+damage is noticed; nobody is kept from making other ones, and every value is checked besides. Format 3 has
+the size of the images that were fitted on as well.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from anomaly_lib.detectors.parameters import (
     FINITE,
     FLAG,
     Constraint,
+    Each,
     Names,
     Optional,
     Record,
@@ -32,7 +34,7 @@ from anomaly_lib.errors import ModelFileError, pass_on_lack_of_memory
 from anomaly_lib.files import replace_folder, written_in_full
 from anomaly_lib.reading import opened, parse_json, read_within
 
-FORMAT = 2
+FORMAT = 3
 _PACKAGES = ("anomaly_lib", "torch", "timm")
 _DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
 # More text than any description has, and more nesting than any needs.
@@ -50,8 +52,15 @@ SAVED: Mapping[str, Constraint] = {
     "method": Text(),
     "parameters": Names(),
     "transform": Record(
-        {"resize": Whole(1), "crop": Optional(Whole(1)), "square": FLAG, "interpolation": Text()}
+        {
+            "resize": Whole(1),
+            "crop": Optional(Whole(1)),
+            "square": FLAG,
+            "interpolation": Text(),
+            "multiple": Whole(1),
+        }
     ),
+    "input_shape": Optional(Each(Whole(1), 2, 2)),
     "threshold": Optional(FINITE),
 }
 """What the description of every detector says; the parameters have constraints of their own."""
@@ -185,6 +194,9 @@ def read_description(folder: Path, constraints: Mapping[str, Constraint] = NOTHI
             )
         if description.pop("checksum", checksum := _checksum(description)) != checksum:
             raise ValueError(f"{_DESCRIPTION} is not what was saved")
+        if description["format"] < 3 and isinstance(description.get("transform"), dict):
+            description["transform"].setdefault("multiple", 32)  # which no transform made use of
+            description.setdefault("input_shape", None)
         for name, constraint in constraints.items():
             if name not in description:
                 raise ValueError(f"{_DESCRIPTION} lacks {name}")

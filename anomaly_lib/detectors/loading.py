@@ -22,7 +22,7 @@ from anomaly_lib.detectors.patch_svdd import PatchSVDD
 from anomaly_lib.detectors.patch_svdd.checkpoints import CHECKPOINT
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.patchcore.memory_bank import MemoryBank
-from anomaly_lib.errors import AnomalyError, ModelFileError, pass_on_lack_of_memory
+from anomaly_lib.errors import AnomalyError, DataError, ModelFileError, pass_on_lack_of_memory
 from anomaly_lib.networks.devices import pick_device
 
 _DETECTORS: dict[str, type[Detector]] = {
@@ -66,12 +66,19 @@ def require_model(folder: Path, geometry: Geometry) -> None:
     Whether it can be loaded is another question: only its description is read.
     """
     if holds_official_patchcore(folder):
-        _official_transform(official_patchcore_parameters(folder)).override(*geometry)
+        _official_transform(official_patchcore_parameters(folder)).asked(geometry)
         return
     kind = _kind(folder, read_description(folder))
     with damage_named(folder):
-        fitted = Transform(**read_description(folder, kind.saved)["transform"])
-    kind.require_geometry(fitted, fitted.override(*geometry))
+        description = read_description(folder, kind.saved)
+        fitted = Transform(**description["transform"])
+    asked = fitted.asked(geometry, fitted.multiple)
+    kind.require_geometry(fitted, asked)
+    if asked != fitted and description["threshold"] is not None:
+        raise DataError(
+            f"the model in {folder} was fitted at {fitted}, and its threshold is for that: omit `resize` and "
+            "`imagesize`, or fit another model"
+        )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Where a detector's images come from: batches that can be iterated over more than once, each checked."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -34,6 +34,27 @@ class TensorImages:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter(self._images.split(self._batch_size) if len(self._images) else ())
+
+
+class _Told:
+    """A source of images that tells of the first batch whenever it is iterated over."""
+
+    def __init__(self, images: Images, tell: Callable[[torch.Tensor], None]) -> None:
+        self._images, self._tell = images, tell
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for number, batch in enumerate(checked_batches(self._images)):
+            if number == 0:
+                self._tell(batch)
+            yield batch
+
+
+def first_batch_told(images: Images | torch.Tensor, tell: Callable[[torch.Tensor], None]) -> Images:
+    """Return the images as a source that calls `tell` with its first batch, checked."""
+    return _Told(TensorImages(images) if isinstance(images, torch.Tensor) else images, tell)
 
 
 def checked_batches(images: Images | torch.Tensor) -> Iterator[torch.Tensor]:

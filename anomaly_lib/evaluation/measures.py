@@ -41,7 +41,11 @@ class Measures:
 
 
 def measure(predictions: Predictions) -> Measures:
-    """Measure predictions; pixel metrics are over the images whose true defect area is known."""
+    """Measure predictions: of the images of which is known whether they are good.
+
+    Pixel metrics are over the images whose true defect area is known.
+    """
+    predictions = predictions.judged
     scores, labels = predictions.imagewise_pred, predictions.imagewise_gt
     row = dict.fromkeys(RESULT_COLUMNS, math.nan)
     row["instance_auroc"] = metrics.auroc(scores, labels)
@@ -64,6 +68,7 @@ def measure(predictions: Predictions) -> Measures:
 
 def aurocs(predictions: Predictions) -> dict[str, float]:
     """Return ``instance_auroc``, with maps and masks ``full_pixel_auroc``, and those of the parts."""
+    predictions = predictions.judged
     row = _aurocs(predictions.scores, predictions, "")
     for name, part in predictions.parts.items():
         row |= _aurocs(part, predictions, f"_{name}")

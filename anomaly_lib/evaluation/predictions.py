@@ -3,11 +3,12 @@
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.files import new_file
@@ -24,6 +25,7 @@ class Scores:
         (n,) float32.
     maps
         (n, h, w) float32 at the size of the model's input, or ``None`` from a method that does not localise.
+        Of whole pictures of several shapes all maps are brought to the shape of the first picture's.
     parts
         What these scores are combined from, by name, where that is worth measuring by itself.
     """
@@ -32,15 +34,25 @@ class Scores:
     maps: np.ndarray | None
     parts: Mapping[str, "Scores"] = field(default_factory=dict)
 
+    def of(self, chosen: np.ndarray) -> "Scores":
+        """Return the scores of the images with these numbers (k,)."""
+        maps = None if self.maps is None else self.maps[chosen]
+        return Scores(self.image[chosen], maps, {name: part.of(chosen) for name, part in self.parts.items()})
+
     @classmethod
     def gathered(cls, batches: "Sequence[Scores]") -> "Scores":
         """Return the scores of several batches, at least one, as those of all their images in order."""
         maps = [batch.maps for batch in batches if batch.maps is not None]
+        maps = [_in_shape(batch_maps, maps[0].shape[1:]) for batch_maps in maps]
         return cls(
             np.concatenate([batch.image for batch in batches]),
             np.concatenate(maps) if maps else None,
             {name: cls.gathered([batch.parts[name] for batch in batches]) for name in batches[0].parts},
         )
+
+
+def _of_none() -> np.ndarray:
+    return np.zeros(0, bool)
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Predictions:
         before it is measured. See `anomaly_lib.evaluation.measures.measure`.
     parts
         What the scores are combined from, by name.
+    imagewise_known
+        (n,) bool, false where nobody knows whether an image is good; empty where all are known.
     """
 
     imagewise_pred: np.ndarray
@@ -79,6 +93,7 @@ class Predictions:
     threshold: float
     optimal_threshold: float = math.nan
     parts: Mapping[str, Scores] = field(default_factory=dict)
+    imagewise_known: np.ndarray = field(default_factory=_of_none)
 
     def save(self, file: Path) -> None:
         """Write the ``.npz`` file, whole or not at all."""
@@ -98,9 +113,31 @@ class Predictions:
         )
 
     @property
+    def judged(self) -> "Predictions":
+        """The predictions of the images of which is known whether they are good: what can be measured."""
+        if not len(self.imagewise_known) or self.imagewise_known.all():
+            return self
+        chosen = np.flatnonzero(self.imagewise_known)
+        values: dict[str, Any] = {
+            one.name: getattr(self, one.name)[chosen]
+            for one in fields(self)
+            if isinstance(getattr(self, one.name), np.ndarray) and len(getattr(self, one.name))
+        }
+        return replace(self, **values, parts={name: part.of(chosen) for name, part in self.parts.items()})
+
+    @property
     def masks(self) -> np.ndarray:
         """The masks without the channel axis: (n, h, w) bool."""
         return self.pixelwise_gt[:, 0]
+
+
+def _in_shape(maps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return maps (n, h, w) in another shape."""
+    if maps.shape[1:] == shape:
+        return maps
+    size = (shape[1], shape[0])
+    resized = [Image.fromarray(one).resize(size, Image.Resampling.BILINEAR) for one in maps]
+    return np.stack([np.asarray(one) for one in resized])
 
 
 def load_predictions(file: Path | str) -> Predictions:
@@ -118,6 +155,7 @@ def load_predictions(file: Path | str) -> Predictions:
     try:
         with opened(file) as stream, zipfile.ZipFile(stream) as archive:
             arrays = {name: _array(archive, name) for name in _names(archive, file.stat().st_size)}
+        arrays.setdefault("imagewise_known", _of_none())  # which older files lack
         values: dict[str, Any] = {name: arrays[name] for name in names}
         for name in ("optimal_threshold", "threshold"):
             values[name] = _number(name, values[name])
@@ -182,12 +220,15 @@ def _inconsistency(predictions: Predictions) -> str | None:
         array = getattr(predictions, name)
         if array.dtype.kind != kind or array.shape != shape:
             return f"{name} is {array.dtype} of shape {array.shape}"
+    known = predictions.imagewise_known
+    if known.dtype.kind != "b" or known.shape not in ((0,), images):
+        return f"imagewise_known is {known.dtype} of shape {known.shape}"
     if predictions.pixelwise_gt.ndim != 4 or predictions.pixelwise_gt.shape[1] != 1:
         return f"pixelwise_gt is of shape {predictions.pixelwise_gt.shape}"
     for scores in (predictions.scores, *predictions.parts.values()):
         if reason := _unfit_scores(scores, images, predictions.masks.shape):
             return reason
-    for flags in (predictions.imagewise_gt, predictions.pixelwise_gt, predictions.pixelwise_known):
+    for flags in (predictions.imagewise_gt, predictions.pixelwise_gt, predictions.pixelwise_known, known):
         if flags.size and flags.view(np.uint8).max() > 1:  # true is 1 and nothing else, or sums go wrong
             return "a flag is neither true nor false"
     predictions.fnames.tolist()  # or it raises for what is no character

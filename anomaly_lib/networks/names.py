@@ -1,5 +1,6 @@
 """The names of backbones: timm's, with or without a tag, and those of the official scripts."""
 
+import re
 from typing import Any
 
 import timm
@@ -87,3 +88,14 @@ def native_size(name: str) -> int:
     require_known(name)
     config: Any = timm.get_pretrained_cfg(timm_name(name))
     return int(config.input_size[-1])
+
+
+def side_multiple(name: str) -> int:
+    """Return what the sides of an image should be multiples of for the network `name`, in pixels.
+
+    32, the stride of most networks' last maps, or the side of a transformer's patches that 32 is no multiple
+    of.
+    """
+    patch = re.search(r"patch(\d+)", timm_name(name))
+    side = int(patch[1]) if patch else 1
+    return 32 if 32 % side == 0 else side

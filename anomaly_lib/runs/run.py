@@ -11,18 +11,20 @@ import numpy as np
 
 from anomaly_lib.datasets import Category, read_picture
 from anomaly_lib.datasets.choice import DataChoice
+from anomaly_lib.datasets.images import read_grey
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors import Detector
 from anomaly_lib.errors import ParameterError
 from anomaly_lib.evaluation.measures import RESULT_COLUMNS, aurocs, has_pixel_truth, measure
 from anomaly_lib.evaluation.predictions import Predictions, Scores
 from anomaly_lib.files import file_name
+from anomaly_lib.predict import answers_of
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.runs.folder import Run, new_run_folder
 from anomaly_lib.runs.sources import DetectorSource, MakeDetector, NewDetector
 from anomaly_lib.runs.tensorboard import write_tensorboard
 from anomaly_lib.runs.training_log import TrainingLog
-from anomaly_lib.views.plots import map_range, save_segmentation_image
+from anomaly_lib.views.plots import save_marked_picture
 
 log = logging.getLogger(__name__)
 
@@ -157,11 +159,13 @@ def _evaluate_category(stage: Stage, detector: Detector, category: Category) -> 
         _warn_of_missing_truth(predictions, category)
         measures = measure(predictions)
         predictions = replace(predictions, optimal_threshold=measures.optimal_threshold)
-        run.add(row_name, measures.row, detector.tables(scores, category.labels))  # whatever fails below
+        judged = np.flatnonzero(category.has_label)
+        tables = detector.tables(scores.of(judged), category.labels[judged])
+        run.add(row_name, measures.row, tables)  # whatever fails below
     with run.timed(row_name, "save"):
         predictions.save(run.predictions(row_name))
         if stage.saving.segmentation_images and scores.maps is not None:
-            _save_segmentation_images(run.segmentation_images(row_name), predictions, detector.transform)
+            _save_segmentation_images(run.segmentation_images(row_name), scores, category, detector)
         if stage.saving.tensorboard:
             write_tensorboard(run.tensorboard(row_name), measures.row, predictions)
     run.write()  # with the seconds that saving took
@@ -175,6 +179,7 @@ def predictions_of(scores: Scores, category: Category, transform: Transform, thr
         fnames=np.array([str(image.path) for image in category.test]),
         pixelwise_pred=np.zeros((0, 0, 0), np.float32) if scores.maps is None else scores.maps,
         pixelwise_gt=category.masks(transform)[:, None],
+        imagewise_known=category.has_label,
         pixelwise_known=category.has_mask,
         threshold=threshold,
         parts=scores.parts,
@@ -182,7 +187,7 @@ def predictions_of(scores: Scores, category: Category, transform: Transform, thr
 
 
 def _warn_of_missing_truth(predictions: Predictions, category: Category) -> None:
-    labels = predictions.imagewise_gt
+    labels = predictions.judged.imagewise_gt
     if not (labels.any() and not labels.all()):
         missing = "defects" if not labels.any() else "good images"
         log.warning("%s has no test images of %s: its image metrics are empty", category.name, missing)
@@ -190,14 +195,14 @@ def _warn_of_missing_truth(predictions: Predictions, category: Category) -> None
         log.warning("%s has no masks to compare maps with: its pixel metrics are empty", category.name)
 
 
-def _save_segmentation_images(folder: Path, predictions: Predictions, transform: Transform) -> None:
-    """Write [image | ground truth | map] for each test image, all in one colour range."""
-    colours = map_range(predictions.pixelwise_pred)
-    names = _picture_names([Path(name) for name in predictions.fnames])
-    for i, name in enumerate(predictions.fnames):
-        picture = transform.image(read_picture(Path(name))).permute(1, 2, 0).numpy()
-        mask = predictions.masks[i] if predictions.pixelwise_known[i] else None
-        save_segmentation_image(folder / names[i], picture, mask, predictions.pixelwise_pred[i], colours)
+def _save_segmentation_images(folder: Path, scores: Scores, category: Category, detector: Detector) -> None:
+    """Write each test image, whole, with the outline of what reaches the threshold, and its map."""
+    names = _picture_names([image.path for image in category.test])
+    for number, image in enumerate(category.test):
+        picture = read_picture(image.path)
+        truth = None if image.mask is None else np.asarray(read_grey(image.mask)) >= 128
+        answer = answers_of(detector, scores.of(np.array([number])), [(image.path, picture.size)])[0]
+        save_marked_picture(folder / names[number], np.asarray(picture), answer, truth)
 
 
 def _picture_names(images: Sequence[Path]) -> list[str]:

@@ -56,14 +56,7 @@ class SavedDetector:
     def detector(self, category: Category, geometry: Geometry) -> Detector:
         """Return the saved detector."""
         saved = load_detector(self.folder, device=self.device, weights=self.weights)
-        fitted, asked = saved.transform, saved.transform.override(*geometry)
+        fitted, asked = saved.transform, saved.transform.asked(geometry, saved.transform.multiple)
         if asked != fitted:
-            log.warning(
-                "the model of %s was fitted at resize %d and image size %d and is evaluated at %d and %d",
-                category.name,
-                fitted.resize,
-                fitted.size,
-                asked.resize,
-                asked.size,
-            )
+            log.warning("the model of %s was fitted at %s, and this is %s", category.name, fitted, asked)
         return saved.with_transform(asked)

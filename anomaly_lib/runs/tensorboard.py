@@ -87,6 +87,7 @@ def write_tensorboard(folder: Path, metrics: Mapping[str, float], predictions: P
     """
     if (events := open_events(folder)) is None:
         return
+    predictions = predictions.judged
     figure = Figure(figsize=(9, 4), layout="constrained")
     plot_score_histogram(
         predictions.imagewise_pred,

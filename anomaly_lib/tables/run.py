@@ -18,7 +18,7 @@ from anomaly_lib.datasets import Category, find_categories, read_category
 from anomaly_lib.detectors import Gaussian
 from anomaly_lib.detectors.gaussian.level_models import fit_pooled
 from anomaly_lib.detectors.gaussian.level_statistics import LevelStatistics, folds_of
-from anomaly_lib.detectors.gaussian.levels import default_transform
+from anomaly_lib.detectors.gaussian.levels import official_transform
 from anomaly_lib.errors import DataError, WeightsError
 from anomaly_lib.evaluation import metrics
 from anomaly_lib.evaluation.thresholds import chi_square_threshold
@@ -102,7 +102,7 @@ def _detector(arch: str, table: Table, choice: TableChoice) -> Gaussian:
         arch,
         table.levels,
         fold=None,
-        transform=default_transform(arch).override(None, choice.imagesize),
+        transform=official_transform(arch).override(None, choice.imagesize),
         seed=choice.seed,
         device=choice.device,
         precision="fp32",

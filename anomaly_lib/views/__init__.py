@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         plot_roc,
         plot_score_distribution,
         plot_score_histogram,
-        save_segmentation_image,
+        save_marked_picture,
     )
     from anomaly_lib.views.widgets import threshold_slider
     from anomaly_lib.views.worst import example_table, pixel_threshold, plot_chosen, rank_categories
@@ -40,7 +40,7 @@ _WHERE = {
     "plot_score_distribution": "views.plots.plot_score_distribution",
     "plot_score_histogram": "views.plots.plot_score_histogram",
     "rank_categories": "views.worst.rank_categories",
-    "save_segmentation_image": "views.plots.save_segmentation_image",
+    "save_marked_picture": "views.plots.save_marked_picture",
     "threshold_slider": "views.widgets.threshold_slider",
 }
 
@@ -61,7 +61,7 @@ __all__ = [
     "plot_score_distribution",
     "plot_score_histogram",
     "rank_categories",
-    "save_segmentation_image",
+    "save_marked_picture",
     "threshold_slider",
 ]
 

@@ -32,6 +32,7 @@ def threshold_slider(predictions: Predictions) -> widgets.VBox:
     ValueError
         When there are no scores, or one is not finite.
     """
+    predictions = predictions.judged
     scores, truth = predictions.imagewise_pred, predictions.imagewise_gt
     own, optimal = predictions.threshold, f1_optimal_threshold(scores, truth)
     candidates = (own, optimal, float(np.median(scores)))

@@ -39,7 +39,7 @@ def pixel_threshold(predictions: Predictions) -> float:
 
 
 def example_table(predictions: Predictions, threshold: float | None = None) -> pd.DataFrame:
-    """Measure every test image by itself: a row for each, in the order of the predictions.
+    """Measure every test image of known truth by itself: a row for each, in the order of the predictions.
 
     The columns are ``image`` (folder and file), ``anomalous``, ``image_score`` and `EXAMPLE_METRICS`:
 
@@ -49,6 +49,7 @@ def example_table(predictions: Predictions, threshold: float | None = None) -> p
       for images without a defect or without a mask.
     - ``pixel_auroc``: over the pixels of the image, without any threshold; nan likewise.
     """
+    predictions = predictions.judged
     scores, truth = predictions.imagewise_pred.astype(float), predictions.imagewise_gt
     excess = (scores - predictions.threshold) / abs(predictions.threshold)
     cut = pixel_threshold(predictions) if threshold is None else threshold
@@ -79,10 +80,11 @@ def plot_chosen(predictions: Predictions, chosen: pd.DataFrame, metric: str, tra
         Geometry that the model saw the images in: ``load_detector(folder).transform``.
     """
     threshold = pixel_threshold(predictions)
+    predictions = predictions.judged
     places = chosen.index.to_numpy()
     masks, known = predictions.masks, predictions.pixelwise_known
     return plot_examples(
-        [_seen(Path(predictions.fnames[i]), transform) for i in places],
+        [_seen(Path(predictions.fnames[i]), transform, masks[i].shape) for i in places],
         predictions.pixelwise_pred[places],
         [masks[i] if known[i] else None for i in places],
         [_title(row, metric) for _, row in chosen.iterrows()],
@@ -100,9 +102,9 @@ def _pixel_metrics(predictions: Predictions, i: int, threshold: float) -> tuple[
     return metrics.f1(scores, mask, threshold), recall, metrics.auroc(scores, mask)
 
 
-def _seen(path: Path, transform: Transform) -> NDArray[np.uint8]:
-    """Return the picture as the model saw it: (size, size, 3)."""
-    return transform.image(read_picture(path)).permute(1, 2, 0).numpy()
+def _seen(path: Path, transform: Transform, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the picture as the model saw it, in the shape of its map: (h, w, 3)."""
+    return transform.image(read_picture(path), shape).permute(1, 2, 0).numpy()
 
 
 def _title(row: pd.Series, metric: str) -> str:

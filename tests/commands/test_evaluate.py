@@ -100,19 +100,15 @@ def test_no_categories_means_all_there_are_and_nothing_is_overwritten(
     pd.testing.assert_frame_equal(tables[0], tables[2])
 
 
-def test_the_model_decides_on_the_size_unless_asked(
-    models: dict[str, Path], small_data: Path, tmp_path: Path
-) -> None:
+def test_the_model_decides_on_the_size(models: dict[str, Path], small_data: Path, tmp_path: Path) -> None:
     silent = run(tmp_path / "a", small_data, [models["disc"]], dataset=("-d", "disc"))
     assert "fitted at" not in silent.stderr
+    file = tmp_path / "a" / "predictions" / "mvtec_disc.npz"
+    assert load_predictions(file).pixelwise_pred.shape == (6, 64, 64)
     asked = run(tmp_path / "b", small_data, [models["disc"]], dataset=("-d", "disc", "--imagesize", "48"))
-    assert asked.exit_code == 0, asked.output
-    assert "fitted at resize 72 and image size 64 and is evaluated at 54 and 48" in asked.stderr
-    shapes = [
-        load_predictions(tmp_path / name / "predictions" / "mvtec_disc.npz").pixelwise_pred.shape
-        for name in ("a", "b")
-    ]
-    assert shapes == [(6, 64, 64), (6, 48, 48)]
+    assert asked.exit_code == 2
+    assert "was fitted at resize 72 and image size 64, and its threshold is for that" in asked.stderr
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_model_may_be_evaluated_on_a_category_without_masks(

@@ -108,7 +108,7 @@ def test_a_mask_is_resized_bilinearly_even_where_images_are_bicubic() -> None:
         ({"resize": None, "square": True}, ("resize None", "whole number")),
         ({"resize": 0, "crop": 0}, ("0",)),
         ({"resize": -5, "square": True}, ("-5",)),
-        ({"resize": 256}, ("crop", "square")),
+        ({"resize": 256, "multiple": 0}, ("multiple 0", "whole number")),
         ({"resize": 256, "crop": 224, "interpolation": "nearest"}, ("nearest", "bilinear", "bicubic")),
     ],
 )

@@ -17,6 +17,7 @@ KEYS = {
     "pixelwise_pred",
     "pixelwise_gt",
     "pixelwise_known",
+    "imagewise_known",
     "optimal_threshold",
     "threshold",
 }

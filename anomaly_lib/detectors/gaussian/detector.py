@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anomaly_lib.datasets.transforms import Transform
+from anomaly_lib.datasets.transforms import Geometry, Transform
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.gaussian.level_models import (
@@ -36,7 +36,7 @@ from anomaly_lib.detectors.gaussian.level_statistics import (
     folds_of,
     pool,
 )
-from anomaly_lib.detectors.gaussian.levels import default_transform, localising_levels, require_levels
+from anomaly_lib.detectors.gaussian.levels import localising_levels, official_transform, require_levels
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
 from anomaly_lib.detectors.sources import Images
@@ -47,7 +47,7 @@ from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
 from anomaly_lib.kernels.patches import smooth_maps
 from anomaly_lib.networks.backbone import level_layers
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
-from anomaly_lib.networks.names import DEFAULT_BACKBONE
+from anomaly_lib.networks.names import DEFAULT_BACKBONE, side_multiple
 from anomaly_lib.progress import Progress, silent
 
 
@@ -72,20 +72,17 @@ class Gaussian(FrozenDetector):
         fitted on all images, and each fifth is scored by what the other four make.
     position_means
         Maps compare a position with its own mean; otherwise all positions share one mean.
-    map_levels
-        Numbers of the levels that maps are made of, some of `levels`; empty: those at strides 4 to 16. Finer
-        ones see little, and the coarser ones, however good with whole images, smear what they see.
-    level_maps
-        Also return each level's own map in `Scores.parts`.
+    map_levels, level_maps
+        Numbers of the levels that maps are made of, some of `levels`; empty: those at strides 4 to 16, as
+        finer ones see little and coarser ones smear. And whether `Scores.parts` has each level's own map.
     augment
         Kinds of augmentation, of `anomaly_lib.kernels.augment.AUGMENTATIONS`. Any: the images are passed
         through the network `augment_passes` times, changed at random.
     false_alarm_rate
         Share of good images that `threshold_` may at most call anomalous.
-    transform
-        Input geometry; by default the square that the network was made for.
-    seed, device, precision
-        Of the augmentation; where and in which arithmetic the backbone runs.
+    transform, seed, device, precision
+        Input geometry, by default whole pictures, their shorter side as the network was made for; seed of the
+        augmentation; where and in which arithmetic the backbone runs.
 
     Attributes
     ----------
@@ -150,7 +147,7 @@ class Gaussian(FrozenDetector):
         self.map_levels = tuple(sorted(set(map_levels)))
         self.augment, self.augment_passes = tuple(augment), augment_passes
         self.false_alarm_rate = false_alarm_rate
-        self.transform = transform or default_transform(backbone)
+        self.transform = transform or self.default_transform()
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self._check_parameters()
@@ -179,6 +176,10 @@ class Gaussian(FrozenDetector):
         features = self.features_of_batch(images)
         distances = self._distances([pool(level) for level in features.maps], self.models_).cpu()
         return self._scores(distances, self._maps(features) if self.localises else {})
+
+    def default_transform(self) -> Transform:
+        """Return the geometry of whole pictures, in the size that the network was made for."""
+        return official_transform(self.backbone).asked(Geometry(whole=True), side_multiple(self.backbone))
 
     @property
     def localises(self) -> bool:
@@ -271,8 +272,8 @@ class Gaussian(FrozenDetector):
         return self._held_out_scores(statistics)
 
     def _fit_pooled(self, levels: Sequence[LevelStatistics]) -> list[LevelModel]:
-        share = self.variance_threshold or 0.0
-        return [fit_pooled(level, self.distance, self.reduction, share) for level in levels]
+        share, distance = self.variance_threshold or 0.0, self.distance
+        return [fit_pooled(level, distance, self.reduction, share) for level in levels]
 
     def _fit_positions(self, levels: Sequence[LevelStatistics]) -> dict[int, LinearDistance]:
         share = self.variance_threshold or 0.0
@@ -294,8 +295,7 @@ class Gaussian(FrozenDetector):
         maps = {}
         for level, level_features in zip(self.levels, features.maps, strict=True):
             if model := self.map_models_.get(level):
-                rows = level_features.permute(0, 2, 3, 1)  # (n, h, w, d)
-                distances = model.on_grid_of(level_features)(rows)
+                distances = model.on_grid_of(level_features)(level_features.permute(0, 2, 3, 1))  # (n, h, w)
                 maps[level] = smooth_maps(distances, features.size).cpu()
         return maps
 
@@ -327,8 +327,8 @@ class Gaussian(FrozenDetector):
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the models of the levels, of pooled features and of positions."""
-        pooled = dict(zip(self.levels, self.models_, strict=True))
-        return level_tensors("pooled", pooled) | level_tensors("positions", self.map_models_)
+        pooled = level_tensors("pooled", dict(zip(self.levels, self.models_, strict=True)))
+        return pooled | level_tensors("positions", self.map_models_)
 
     @property
     def lowest_score(self) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from anomaly_lib.detectors.gaussian.moments import Moments
 from anomaly_lib.errors import DataError
@@ -73,6 +74,8 @@ class LevelStatistics:
             self.positions.add(on_grid(maps)[chosen].permute(0, 2, 3, 1).flatten(0, 2))  # (m * gh * gw, d)
             if not self.position_sum.ndim:
                 self.position_sum = maps.new_zeros(maps.shape[2:] + maps.shape[1:2], dtype=torch.float64)
+            if maps.shape[2:] != self.position_sum.shape[:2]:  # of a whole picture in another shape
+                maps = F.interpolate(maps, size=self.position_sum.shape[:2], mode="bilinear")
             for image in chosen.tolist():  # one after the other: no copy of the maps
                 self.position_sum += maps[image].permute(1, 2, 0)
 
@@ -84,13 +87,16 @@ class LevelStatistics:
         DataError
             When the images of the two were of different sizes.
         """
-        shapes = {level.position_sum.shape for level in (self, other) if level.images}
-        if self.keeps_positions and len(shapes) > 1:
-            raise DataError("statistics of images of different sizes cannot be merged: resize them alike")
+        other_sum = other.position_sum
+        if self.keeps_positions and self.images and other.images:
+            here, there = self.position_sum.shape[:2], other_sum.shape[:2]
+            if min(here) != min(there):
+                raise DataError("statistics of images of different sizes cannot be merged: resize them alike")
+            other_sum = _on_positions(other_sum, here)
         self.pooled.merge(other.pooled)
         if self.keeps_positions and other.images:
             self.positions.merge(other.positions)
-            self.position_sum = self.position_sum + other.position_sum
+            self.position_sum = self.position_sum + other_sum
         if self.keeps_rows:
             self._rows += other._rows
 
@@ -108,6 +114,13 @@ class LevelStatistics:
         about = means - self.positions.mean
         between = about.T @ about / len(means)
         return (self.positions.covariance - between) * (self.images / max(1, self.images - 1))
+
+
+def _on_positions(sums: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return the sums (h, w, d) of features at single positions on another grid of positions."""
+    if sums.shape[:2] == tuple(shape):
+        return sums
+    return F.interpolate(sums.permute(2, 0, 1)[None], size=tuple(shape), mode="bilinear")[0].permute(1, 2, 0)
 
 
 class GaussianStatistics:

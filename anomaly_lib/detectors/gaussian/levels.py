@@ -19,7 +19,7 @@ def require_levels(levels: Sequence[int], map_levels: Sequence[int], backbone: s
         )
 
 
-def default_transform(backbone: str) -> Transform:
+def official_transform(backbone: str) -> Transform:
     """Return the geometry of Gaussian's images by default: the square that the network was made for."""
     return Transform(native_size(backbone), square=True)
 

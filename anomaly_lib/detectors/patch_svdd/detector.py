@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from anomaly_lib.datasets.transforms import Transform
+from anomaly_lib.datasets.transforms import Geometry, Transform
 from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.parameters import (
@@ -25,7 +25,7 @@ from anomaly_lib.detectors.parameters import (
     Text,
     Whole,
 )
-from anomaly_lib.detectors.patch_svdd.embedding import PatchEncoder, mean_image
+from anomaly_lib.detectors.patch_svdd.embedding import PatchEncoder, in_shape, mean_image, require_size
 from anomaly_lib.detectors.patch_svdd.network import LARGE, SMALL, STEP
 from anomaly_lib.detectors.patch_svdd.official import encoder_shapes, read_official_patch_svdd
 from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, PatchPlace, Sampling
@@ -34,12 +34,13 @@ from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler
 from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.detectors.watch import Watch
-from anomaly_lib.errors import DataError, ModelFileError, ParameterError
+from anomaly_lib.errors import ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.networks.devices import Precision, PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.progress import Progress, silent, track
 
-TRANSFORM = Transform(resize=256, square=True, interpolation="bicubic")
+# The official code's.
+OFFICIAL_TRANSFORM = Transform(resize=256, square=True, interpolation="bicubic")
 
 # Training images scored at a time for the threshold.
 _SCORED = 8
@@ -65,8 +66,7 @@ class PatchSVDD(Detector):
     S
         Pixels between neighbouring patches of 64 and of 32 pixels when they are scored; even numbers.
     epochs, repeat
-        Epochs of training, and the pairs of each kind from each image in one. (The official code spends the
-        first of its epochs on evaluation: its 300 are 299 here.)
+        Epochs of training, and pairs of each kind from each image in one. (The official 300 are 299 here.)
     lr, batch_size
         Of Adam, and the pairs of each kind in a step.
     sampler, coreset
@@ -80,7 +80,8 @@ class PatchSVDD(Detector):
     look_every
         Epochs between early looks at how well the detector does; 0: none. See `Detector.fit`.
     transform, seed, device
-        Input geometry; initial weights and pairs; where to compute.
+        Input geometry, by default whole pictures, brought to the shape of the first; initial weights and
+        pairs; where to compute.
     precision
         Arithmetic of the training (``auto``: bf16 where it is fast). Embeddings are always computed in fp32:
         those of neighbouring patches lie close together.
@@ -141,7 +142,7 @@ class PatchSVDD(Detector):
         checkpoints: str | Path | None = None,
         checkpoint_every: int = 1,
         look_every: int = 0,
-        transform: Transform = TRANSFORM,
+        transform: Transform | None = None,
         seed: int = 0,
         device: str = "auto",
         precision: PrecisionChoice = "auto",
@@ -154,7 +155,7 @@ class PatchSVDD(Detector):
         self.false_alarm_rate, self.threshold_images = false_alarm_rate, threshold_images
         self.checkpoints = None if checkpoints is None else Path(checkpoints)
         self.checkpoint_every, self.look_every = checkpoint_every, look_every
-        self.transform = transform
+        self.transform = transform or self.default_transform()
         self.seed = seed
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
@@ -181,7 +182,9 @@ class PatchSVDD(Detector):
 
         The scores' parts are the maps that it is made of, ``K64`` and ``K32``, and their ``sum``.
         """
-        _require_size(tuple(self.patch_banks_.encoder.mean_image.shape[1:]), tuple(images.shape[2:]))
+        shape = tuple(self.patch_banks_.encoder.mean_image.shape[1:])
+        images = in_shape(images, shape) if self.transform.whole else images
+        require_size(shape, tuple(images.shape[2:]))
         maps = self.patch_banks_.maps(images)
         kinds = [*(f"K{side}" for side in self.strides), *(["sum"] if self.K == LARGE else [])]
         product = _scores_of(maps["product"])
@@ -203,6 +206,10 @@ class PatchSVDD(Detector):
         self._require_fitted()
         return self.patch_banks_.nearest(image, row, column, side, k)
 
+    def default_transform(self) -> Transform:
+        """Return the geometry of whole pictures, in the official size."""
+        return OFFICIAL_TRANSFORM.asked(Geometry(whole=True))
+
     @property
     def strides(self) -> dict[int, int]:
         """The sides of the patches that are scored, and the pixels between them."""
@@ -211,17 +218,19 @@ class PatchSVDD(Detector):
     @classmethod
     def require_geometry(cls, fitted: Transform, asked: Transform) -> None:
         """Raise a `DataError` when the size is not that of the mean image."""
-        _require_size((fitted.size, fitted.size), (asked.size, asked.size))
+        require_size((fitted.size, fitted.size), (asked.size, asked.size))
 
     def _read(self, images: Images | torch.Tensor, progress: Progress) -> torch.Tensor:
         """Return all images as (n, 3, h, w) uint8."""
-        pixels = []
+        pixels: list[torch.Tensor] = []
         for batch in track(checked_batches(images), "read", len(images), progress):
             if min(batch.shape[2:]) < self.K:
                 raise ParameterError(
                     f"images of {batch.shape[3]} x {batch.shape[2]} pixels are smaller than patches of "
                     f"{self.K}: use larger ones" + (", or K = 32" if self.K == LARGE else "")
                 )
+            if pixels and self.transform.whole:
+                batch = in_shape(batch, pixels[0].shape[2:])
             pixels.append(batch.mul(255).round_().clamp_(0, 255).to(self.device, torch.uint8))
         return torch.cat(pixels)
 
@@ -260,9 +269,8 @@ class PatchSVDD(Detector):
         self, weights: Weights, pixels: torch.Tensor, mean: torch.Tensor, progress: Progress
     ) -> PatchBanks:
         """Return the memory banks of images (n, 3, h, w) uint8."""
-        encoder = PatchEncoder(weights, mean, self.strides)
         sampling = Sampling(self.sampler, self.coreset, self.seed)
-        return PatchBanks.filled(encoder, pixels, sampling, progress)
+        return PatchBanks.filled(PatchEncoder(weights, mean, self.strides), pixels, sampling, progress)
 
     # The threshold, from normal images alone (not in the paper)
 
@@ -335,14 +343,6 @@ class PatchSVDD(Detector):
         return {"conv2.bias": bias} | {
             name: tensors.take(f"encoder.{name}", *shape) for name, shape in shapes.items()
         }
-
-
-def _require_size(fitted: tuple[int, ...], asked: tuple[int, ...]) -> None:
-    if fitted != asked:
-        raise DataError(
-            f"images of {asked[1]} x {asked[0]} pixels for a Patch SVDD that was fitted on {fitted[1]} x "
-            f"{fitted[0]}: its mean image is of that size"
-        )
 
 
 def _scores_of(maps: torch.Tensor) -> Scores:

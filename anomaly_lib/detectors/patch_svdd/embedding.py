@@ -1,10 +1,12 @@
 """Embeddings of all patches of an image in one pass: the encoder, the mean image and where patches lie."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 
 from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
+from anomaly_lib.errors import DataError
 
 # Images embedded at a time: the first layers' maps take 8 MB each.
 EMBEDDED = 2
@@ -66,3 +68,19 @@ def mean_image(pixels: torch.Tensor) -> torch.Tensor:
     for image in pixels:
         total += image
     return (total.double() / (255 * len(pixels))).float()
+
+
+def in_shape(images: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Return images (n, 3, h, w) in another shape."""
+    if images.shape[2:] == tuple(shape):
+        return images
+    return F.interpolate(images, size=tuple(shape), mode="bilinear", antialias=True)
+
+
+def require_size(fitted: tuple[int, ...], asked: tuple[int, ...]) -> None:
+    """Raise a `DataError` for images of another size (h, w) than that of the mean image."""
+    if fitted != asked:
+        raise DataError(
+            f"images of {asked[1]} x {asked[0]} pixels for a Patch SVDD that was fitted on {fitted[1]} x "
+            f"{fitted[0]}: its mean image is of that size"
+        )

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from anomaly_lib.datasets.transforms import Transform
+from anomaly_lib.datasets.transforms import Geometry, Transform
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Text, Whole
@@ -39,10 +39,11 @@ from anomaly_lib.evaluation.predictions import Scores
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
-from anomaly_lib.networks.names import DEFAULT_BACKBONE, require_known
+from anomaly_lib.networks.names import DEFAULT_BACKBONE, require_known, side_multiple
 from anomaly_lib.progress import Progress
 
-TRANSFORM = Transform(resize=256, crop=224)
+# The official scripts'.
+OFFICIAL_TRANSFORM = Transform(resize=256, crop=224)
 
 # Of a patch, and of what pools them: a gigabyte, and more than fifty times what is ever asked for.
 _MOST_VALUES, _MOST_WEIGHTS = 2**18, 2**28
@@ -77,8 +78,10 @@ class PatchCore(FrozenDetector):
     official_batch_norm
         Shift the backbone's batch norms as the official code does by mistake; see
         `Backbone.shift_batch_norm`.
-    transform, seed, device, precision
-        Input geometry; random projection and starting points; where and in which arithmetic the backbone runs
+    transform
+        Input geometry; by default whole pictures, their shorter side at 256 pixels.
+    seed, device, precision
+        Of the random projection and starting points; where and in which arithmetic the backbone runs
         (``auto``: the first GPU if any, bf16 where it is fast).
 
     Attributes
@@ -128,7 +131,7 @@ class PatchCore(FrozenDetector):
         reweight: int = 0,
         false_alarm_rate: float = 0.01,
         official_batch_norm: bool = False,
-        transform: Transform = TRANSFORM,
+        transform: Transform | None = None,
         seed: int = 0,
         device: str = "auto",
         precision: PrecisionChoice = "auto",
@@ -143,7 +146,7 @@ class PatchCore(FrozenDetector):
         self.num_nn, self.reweight = num_nn, reweight
         self.false_alarm_rate = false_alarm_rate
         self.official_batch_norm = official_batch_norm
-        self.transform = transform
+        self.transform = transform or self.default_transform()
         self.seed = seed
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
@@ -187,6 +190,10 @@ class PatchCore(FrozenDetector):
             )
         maps = smooth_maps(patch_scores, (images.shape[2], images.shape[3]))
         return Scores(image_scores.cpu().numpy(), maps.cpu().numpy())
+
+    def default_transform(self) -> Transform:
+        """Return the geometry of whole pictures, in the official scripts' size."""
+        return OFFICIAL_TRANSFORM.asked(Geometry(whole=True), side_multiple(self.backbone))
 
     # Section 3.1: locally aware patch features
 

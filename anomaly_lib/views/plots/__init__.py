@@ -13,9 +13,9 @@ from anomaly_lib.views.plots.examples import plot_examples
 from anomaly_lib.views.plots.gallery import plot_gallery
 from anomaly_lib.views.plots.histogram import plot_score_histogram
 from anomaly_lib.views.plots.levels import plot_level_maps
+from anomaly_lib.views.plots.marked_picture import save_marked_picture
 from anomaly_lib.views.plots.patches import marked, outlined, plot_parts
 from anomaly_lib.views.plots.pixels import map_range
-from anomaly_lib.views.plots.segmentation_image import save_segmentation_image
 
 __all__ = [
     "map_range",
@@ -30,5 +30,5 @@ __all__ = [
     "plot_roc",
     "plot_score_distribution",
     "plot_score_histogram",
-    "save_segmentation_image",
+    "save_marked_picture",
 ]

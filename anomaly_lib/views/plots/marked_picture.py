@@ -15,6 +15,7 @@ from anomaly_lib.views.plots.style import (
     ANOMALOUS,
     FONT_SIZE,
     GOOD,
+    GREEN,
     INK,
     MAP_COLOURS,
     PALE,
@@ -28,20 +29,25 @@ _WIDTH, _DPI, _MOST_PIXELS = 9.5, 110, 1200
 _LONGEST_NAME = 70
 
 
-def save_marked_picture(path: Path, picture: ArrayLike, answer: Answer) -> None:
-    """Write the figure of `plot_marked_picture` as PNG; it is there whole or not at all."""
+def save_marked_picture(
+    path: Path, picture: ArrayLike, answer: Answer, truth: NDArray[np.bool_] | None = None
+) -> None:
+    """Write what `draw_marked_picture` draws as PNG; it is there whole or not at all."""
     pixels = as_rgb(picture)
     step = max(1, max(pixels.shape[:2]) // _MOST_PIXELS)
     figure = _figure(answer, pixels.shape[0] / pixels.shape[1])
-    draw_marked_picture(
-        figure.subplots(1, 1 if answer.map is None else 2, squeeze=False)[0], pixels, answer, step
-    )
+    axes = figure.subplots(1, 1 if answer.map is None else 2, squeeze=False)[0]
+    draw_marked_picture(axes, pixels, answer, step, truth)
     with new_file(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=_DPI)
 
 
 def draw_marked_picture(
-    axes: NDArray[np.object_], picture: NDArray[np.uint8], answer: Answer, step: int = 1
+    axes: NDArray[np.object_],
+    picture: NDArray[np.uint8],
+    answer: Answer,
+    step: int = 1,
+    truth: NDArray[np.bool_] | None = None,
 ) -> None:
     """Draw a picture (h, w, 3) with the outline of what reaches the threshold, and beside it its map.
 
@@ -53,13 +59,20 @@ def draw_marked_picture(
         Two axes, or one where there is no map.
     step
         Only every so many pixels is drawn.
+    truth
+        (h, w), true on the defect: outlined as well, dashed, where it is given.
     """
     first: Axes = axes[0]
     first.imshow(_shaded(picture, answer)[::step, ::step], extent=_extent(answer))
     first.figure.suptitle(_title(answer), color=_colour(answer), fontsize=FONT_SIZE + 2)
+    if truth is not None and truth.any():
+        _contour(first, truth[::step, ::step], answer, GREEN, "dashed")
+        first.set_xlabel("dashed: the true defect", color=INK, fontsize=FONT_SIZE)
     if answer.map is not None:
         shown = answer.map[::step, ::step]
-        _outline(first, shown, answer)
+        reaches = np.nan_to_num(shown, nan=-np.inf) >= answer.threshold
+        if reaches.any():  # nowhere without a threshold
+            _contour(first, reaches, answer, SKY_BLUE, "solid")
         _draw_map(axes[1], shown, answer)
     for ax in axes:
         ax.set_xticks([])
@@ -85,14 +98,14 @@ def _draw_map(ax: Axes, shown: NDArray[np.float32], answer: Answer) -> None:
         bar.ax.axhline(1.0, color=SKY_BLUE, linewidth=2)
 
 
-def _outline(ax: Axes, shown: NDArray[np.float32], answer: Answer) -> None:
-    if np.isnan(answer.threshold) or not (shown >= answer.threshold).any():
+def _contour(ax: Axes, area: NDArray[np.bool_], answer: Answer, colour: str, style: str) -> None:
+    if area.all():  # there is no edge to draw, and the map says so
         return
-    filled = np.nan_to_num(shown, nan=-np.inf)
     ax.contour(
-        filled >= answer.threshold,
+        area,
         levels=[0.5],
-        colors=[SKY_BLUE],
+        colors=[colour],
+        linestyles=[style],
         linewidths=2,
         extent=_extent(answer),
         origin="upper",

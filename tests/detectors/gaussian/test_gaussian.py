@@ -19,6 +19,7 @@ from sklearn.svm import OneClassSVM
 from anomaly_lib import Backbone, Gaussian, Transform, load_detector, read_category
 from anomaly_lib.detectors.gaussian.level_models import reduced, select_components
 from anomaly_lib.detectors.gaussian.level_statistics import LevelStatistics, folds_of, on_grid, pool
+from anomaly_lib.detectors.gaussian.levels import official_transform
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.metrics import auroc, pixel_metrics
 from anomaly_lib.evaluation.thresholds import conformal_threshold
@@ -98,11 +99,14 @@ def test_levels_are_numbered_as_the_authors_do_and_otherwise_as_timm_does(
 @pytest.mark.parametrize(
     ("name", "size"), [("efficientnet-b0", 224), ("efficientnet-b4", 380), ("efficientnet-b7", 600)]
 )
-def test_the_input_is_the_square_that_the_network_was_made_for(name: str, size: int) -> None:
+def test_the_input_is_of_the_size_that_the_network_was_made_for(name: str, size: int) -> None:
     assert native_size(name) == size
-    transform = Gaussian(name, device="cpu").transform
-    assert (transform.size, transform.square, transform.interpolation) == (size, True, "bilinear")
-    assert transform.override(None, 96).size == 96
+    official = official_transform(name)
+    assert (official.size, official.square, official.interpolation) == (size, True, "bilinear")
+    assert official.override(None, 96).size == 96
+    own = Gaussian(name, device="cpu").transform
+    assert (own.resize, own.whole) == (size, True)
+    assert own.shape(1000, 500) == (own.size, 2 * own.size)
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from anomaly_lib import Detector, PatchSVDD, Scores, Transform, read_category
+from anomaly_lib.detectors.patch_svdd.detector import OFFICIAL_TRANSFORM
 from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, Sampling
 from anomaly_lib.errors import DataError, ParameterError
 from anomaly_lib.evaluation.metrics import auroc
@@ -165,8 +166,9 @@ def test_a_coreset_keeps_some_of_the_patches(encoder_file: Path, images: torch.T
     assert {side: len(bank) for side, bank in of_rows.patch_banks_.banks.items()} == {64: 7, 32: 7}
 
 
-def test_the_default_geometry_is_the_original_one() -> None:
-    assert PatchSVDD().transform == Transform(resize=256, crop=None, square=True, interpolation="bicubic")
+def test_the_default_geometry_is_the_original_ones_size_of_whole_pictures() -> None:
+    assert Transform(resize=256, crop=None, square=True, interpolation="bicubic") == OFFICIAL_TRANSFORM
+    assert PatchSVDD().transform == Transform(resize=256, interpolation="bicubic")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_images_of_another_size_than_the_mean_image_are_refused(
     encoder_file: Path, images: torch.Tensor
 ) -> None:
     detector = model(encoder_file, threshold_images=0).fit(images)
-    with pytest.raises(DataError, match="64 x 72 pixels for a Patch SVDD that was fitted on 80 x 72"):
+    with pytest.raises(DataError, match="64 x 72 pixels for a model that was fitted on 80 x 72"):
         detector.score(images[..., :64])
 
 

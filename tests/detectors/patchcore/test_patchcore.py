@@ -15,7 +15,7 @@ import torch
 
 from anomaly_lib import PatchCore, Transform, load_detector, read_category
 from anomaly_lib.datasets import ImageFiles
-from anomaly_lib.detectors import TensorImages, base
+from anomaly_lib.detectors import TensorImages, persistence
 from anomaly_lib.detectors.patchcore import calibration as module
 from anomaly_lib.errors import ModelFileError, ParameterError, WeightsError
 from anomaly_lib.evaluation.thresholds import conformal_threshold
@@ -481,7 +481,7 @@ def test_an_interrupted_save_leaves_no_half_model(
 
     model = make(coreset=20).fit(normal_images)
     before = (saved / "model.json").read_bytes()
-    monkeypatch.setattr(base, "write_model", interrupted)
+    monkeypatch.setattr(persistence, "write_model", interrupted)
     for folder in (saved, saved.parent / "new"):
         with pytest.raises(KeyboardInterrupt):
             model.save(folder)
