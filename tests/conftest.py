@@ -1,6 +1,7 @@
 """Small data sets made of numpy and PIL, and an environment in which nothing outside of the tests is seen."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.delenv("MVTECPATH", raising=False)
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals() -> None:
+    """Heed the end of the terminal even where the tests were started to outlive it (``nohup``)."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -84,6 +84,7 @@ def test_failing_cell_is_named_and_what_ran_is_kept(tmp_path: Path):
     assert "<pre>2\n</pre>" in output.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_setting_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("ANOMALY_QUICK", "1")
     file = notebook(tmp_path, "import os; print('quick is', os.environ['ANOMALY_QUICK'])")
@@ -141,7 +142,12 @@ def test_a_page_that_cannot_be_written_is_found_before_the_notebook_runs(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_it_with_its_kernel_and_without_a_word_of_python(
     tmp_path: Path, number: int, status: int

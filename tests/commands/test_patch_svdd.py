@@ -100,6 +100,7 @@ def test_a_model_trained_here_is_no_official_encoder(
     assert "model_loader" not in missing
 
 
+@pytest.mark.slow
 def test_checkpoints_stand_under_the_category_and_training_goes_on_from_them(
     small_data: Path, tmp_path: Path
 ) -> None:

@@ -214,7 +214,7 @@ def test_a_hostile_archive_writes_nothing_anywhere(
     tmp_path: Path, bad: Callable[[], tarfile.TarInfo]
 ) -> None:
     with Server(archive_of(FILES, bad())) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         with pytest.raises(DataError, match="no file of a data set: do not use it"):
             download(server.archive(), tmp_path / "data")
         server.shutdown()

@@ -82,6 +82,7 @@ def test_neighbours_are_those_of_the_full_table(n: int, m: int, d: int, k: int) 
     check(torch.randn(n, d, generator=seeded(1)), torch.randn(m, d, generator=seeded(2)), k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_bank_and_queries_larger_than_any_block(k: int) -> None:
     check(torch.randn(1100, 5, generator=seeded(1)), torch.randn(4500, 5, generator=seeded(2)), k)

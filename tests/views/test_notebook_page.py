@@ -65,6 +65,7 @@ def test_the_kernel_is_this_interpreter_in_the_notebooks_folder(
     assert document.cells[0].outputs[0].text == f"{sys.executable}\n{tmp_path}\n0\n"
 
 
+@pytest.mark.slow
 def test_progress_is_told_while_a_cell_runs(tmp_path: Path, recorder: Any) -> None:
     document = notebook("## Waiting", "import time; time.sleep(2.5)")
     assert run_notebook(document, tmp_path, quick=True, progress=recorder) is None

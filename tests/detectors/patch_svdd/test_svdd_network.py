@@ -59,7 +59,9 @@ def test_patches_are_embedded_as_by_the_official_code(dimensions: int) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [64, 5])
-@pytest.mark.parametrize(("height", "width"), [(96, 128), (97, 101), (64, 64)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(96, 128), pytest.param(97, 101, marks=pytest.mark.slow), (64, 64)]
+)
 @pytest.mark.parametrize("strides", [{64: 16, 32: 4}, {64: 6, 32: 10}, {32: 2}])
 def test_one_pass_over_an_image_gives_every_patch_its_embedding(
     dimensions: int, height: int, width: int, strides: dict[int, int]
