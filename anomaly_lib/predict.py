@@ -33,7 +33,10 @@ class Scorer(Protocol):
 
     transform: Transform
     threshold_: float
-    calibration_: np.ndarray
+
+    @property
+    def normal_scores(self) -> np.ndarray:
+        """The scores (n,) that the threshold is from."""
 
     def score(self, images: torch.Tensor) -> Scores:
         """Return the scores of images (n, 3, h, w) in [0, 1]."""
@@ -143,7 +146,11 @@ def _all_answered(detector: Scorer, pictures: Iterable[Picture]) -> list[Answer]
 
 def unseen_sentence(of_pictures: Iterable[Answer]) -> str | None:
     """Return what is to be said of pictures of which the model does not see all."""
-    unseen = 1 - min((answer.seen_share for answer in of_pictures), default=1.0)
+    return unseen_sentence_of(1 - min((answer.seen_share for answer in of_pictures), default=1.0))
+
+
+def unseen_sentence_of(unseen: float) -> str | None:
+    """Return what is to be said of a share of a picture that the model does not see, if anything is."""
     if unseen < _HARDLY_ANYTHING:
         return None
     return f"the model's crop leaves out up to {unseen:.0%} of a picture: what lies there is not judged"
@@ -218,7 +225,7 @@ def answers_of(
 ) -> list[Answer]:
     """Return the answers that a detector's `scores` of some `pictures` mean, given with path and size."""
     labels = detector.verdicts(scores)
-    p_values = conformal_p_values(scores.image, detector.calibration_)
+    p_values = conformal_p_values(scores.image, detector.normal_scores)
     return [
         Answer(
             path=path,

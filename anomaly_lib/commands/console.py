@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +16,7 @@ from anomaly_lib.errors import one_line
 from anomaly_lib.progress import Progress
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from anomaly_lib.runs import Run
 
 
 @contextmanager
@@ -127,11 +126,14 @@ def headings_and_bar(unit: str) -> Iterator[Progress]:
             raise
 
 
-def print_results(table: "pd.DataFrame", folder: Path) -> None:
-    """Print the first columns of a run's results and where everything is."""
-    shown = table[["instance_auroc", "full_pixel_auroc", "anomaly_pixel_auroc", "aupro"]]
+def print_results(run: "Run") -> None:
+    """Print what a run did, the first columns of its results and where everything is."""
+    for name, summary in run.summaries.items():
+        for sentence in summary.sentences():
+            say(f"{name}: {sentence}")
+    shown = run.results()[["instance_auroc", "full_pixel_auroc", "anomaly_pixel_auroc", "aupro"]]
     click.echo(shown.to_string(float_format=lambda value: f"{value:.4f}", na_rep=""))
-    say(f"Results: {folder}")
+    say(f"Results: {run.folder}")
 
 
 def say(sentence: str) -> None:

@@ -97,7 +97,7 @@ def _run(words: list[tuple[str, dict[str, Any]]], results_path: Path, **options:
             arguments=sys.argv[1:],
             progress=progress,
         )
-    print_results(run.results(), run.folder)
+    print_results(run)
 
 
 def _saved(loader: dict[str, Any], device: str) -> "list[SavedDetector]":

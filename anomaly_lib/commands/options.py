@@ -250,10 +250,12 @@ def device_option(command: F) -> F:
     )
 
 
-def false_alarm_rate_option(command: F) -> F:
-    """Add ``--false_alarm_rate``."""
-    text = "Share of good images that the threshold may at most call anomalous."
-    return click.option("--false_alarm_rate", type=float, default=0.01, show_default=True, help=text)(command)
+def threshold_options(command: F) -> F:
+    """Add ``--false_alarm_rate`` and ``--robust``."""
+    rate = "Share of good images that the threshold may at most call anomalous."
+    robust = "Leave training images out of the threshold, and name them, whose scores are outliers."
+    command = click.option("--robust", is_flag=True, help=robust)(command)
+    return click.option("--false_alarm_rate", type=float, default=0.01, show_default=True, help=rate)(command)
 
 
 def precision_option(command: F) -> F:

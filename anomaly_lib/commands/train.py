@@ -104,7 +104,7 @@ def _run(words: list[tuple[str, Any]], results_path: Path, **options: Any) -> No
             arguments=sys.argv[1:],
             progress=progress,
         )
-    print_results(run.results(), run.folder)
+    print_results(run)
 
 
 def data_choice(options: dict[str, Any], seed: int, batch_size: int | None = None) -> "DataChoice":

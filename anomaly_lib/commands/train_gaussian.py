@@ -12,10 +12,10 @@ from anomaly_lib.commands.options import (
     BATCH,
     Integers,
     augmentation_options,
-    false_alarm_rate_option,
     flat,
     precision_option,
     refuse,
+    threshold_options,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 )
 @click.option("--shared_mean", is_flag=True, help="Maps: one mean for all positions.")
 @click.option("--level_maps", is_flag=True, help="Measure each level's own map too.")
-@false_alarm_rate_option
+@threshold_options
 @precision_option
 @click.pass_context
 def gaussian(ctx: click.Context, /, **options: Any) -> tuple[str, MakeMethod]:
@@ -100,7 +100,15 @@ def _maker(options: Mapping[str, Any], seed: int, device: str) -> "MakeDetector"
         "seed": seed,
         "device": device,
     }
-    names = ("weights", "variance_threshold", "level_maps", "augment_passes", "false_alarm_rate", "precision")
+    names = (
+        "weights",
+        "variance_threshold",
+        "level_maps",
+        "augment_passes",
+        "false_alarm_rate",
+        "robust",
+        "precision",
+    )
     parameters |= {name: options[name] for name in names}
 
     @cache

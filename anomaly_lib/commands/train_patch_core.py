@@ -12,9 +12,9 @@ from anomaly_lib.commands.options import (
     NoEffect,
     Seed,
     ShareOrNumber,
-    false_alarm_rate_option,
     precision_option,
     refuse,
+    threshold_options,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _require_seeds(ctx: click.Context, param: click.Parameter, names: tuple[str,
 @click.option(
     "--patchsize", type=int, default=3, show_default=True, help="Side of a patch, in feature positions."
 )
-@false_alarm_rate_option
+@threshold_options
 @click.option("--official_batch_norm", is_flag=True, help="Shift batch norms as the official code does.")
 @precision_option
 @click.option("--preprocessing", type=click.Choice(["mean", "conv"]), cls=NoEffect, instead=_MEANS)

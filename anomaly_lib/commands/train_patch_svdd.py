@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from anomaly_lib.commands.grammar import MakeMethod, Method, StrictCommand
-from anomaly_lib.commands.options import false_alarm_rate_option, precision_option, refuse
+from anomaly_lib.commands.options import precision_option, refuse, threshold_options
 from anomaly_lib.commands.train_patch_core import sampler
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             metavar="S64 S32",
             help="Two numbers: the pixels between patches of 64 and those between patches of 32.",
         ),
-        false_alarm_rate_option,
+        threshold_options,
     )
     for decorate in reversed(decorators):
         command = decorate(command)
@@ -135,7 +135,7 @@ def evaluate_patch_svdd(
 
 def _require_threshold(ctx: click.Context, options: Mapping[str, Any]) -> None:
     if options["threshold_images"] == 0:
-        refuse(ctx, ("false_alarm_rate",), "there is no threshold with --threshold_images 0")
+        refuse(ctx, ("false_alarm_rate", "robust"), "there is no threshold with --threshold_images 0")
 
 
 def official_sources(words: Mapping[str, Any], seed: int, device: str) -> "list[NewDetector]":

@@ -18,6 +18,7 @@ from anomaly_lib.detectors.threshold import calibrated_threshold
 from anomaly_lib.detectors.watch import Watch, unwatched
 from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import Scores
+from anomaly_lib.evaluation.thresholds import upper_outliers
 from anomaly_lib.networks.threads import considerate
 from anomaly_lib.predict import Answer, Picture, predict
 from anomaly_lib.progress import Progress, silent, track
@@ -54,9 +55,11 @@ class Detector(Persistent):
         (height, width) in pixels of the first image that it was fitted on; ``None`` when nobody knows.
     calibration_
         (n,) float32 scores of normal images that the model was not fitted on; empty when there are none.
+    calibration_of_
+        (n,) int64, the number of the training image that each of them is of; -1 where nobody knows.
     threshold_
         An image whose score reaches it is called anomalous: the conformal quantile of `calibration_` at
-        `false_alarm_rate`; nan when the images were too few to tell.
+        `false_alarm_rate`, without `outliers` when `robust`; nan when the images were too few to tell.
     """
 
     method: ClassVar[str]
@@ -65,6 +68,7 @@ class Detector(Persistent):
     transform: Transform
     device: torch.device
     false_alarm_rate: float
+    robust: bool = False
 
     # Fitting
 
@@ -114,8 +118,9 @@ class Detector(Persistent):
         Returns
         -------
         numpy.ndarray or None
-            (n,) scores of normal images as if the model had not been fitted on them, infinite where it had
-            nothing to compare an image with; ``None`` when no threshold is asked for.
+            (n,) scores of the images as if the model had not been fitted on them, infinite where it had
+            nothing to compare an image with and nan where an image was not scored; ``None`` when no threshold
+            is asked for.
         """
 
     def set_false_alarm_rate(self, rate: float) -> Self:
@@ -130,7 +135,32 @@ class Detector(Persistent):
         if not len(self.calibration_):
             raise DataError("this model has no calibration scores to set a threshold from: fit it again")
         self.false_alarm_rate = rate
-        return self._calibrate(self.calibration_)
+        return self._set_threshold()
+
+    @property
+    def outliers(self) -> np.ndarray:
+        """The numbers (k,) of the training images whose scores do not count for the threshold.
+
+        When `robust`, these are the outliers of `anomaly_lib.evaluation.thresholds.upper_outliers`: rather
+        images of defects among the good ones, it is hoped, than good ones of a rare kind. What the threshold
+        promises is then for images like the others.
+        """
+        numbers: np.ndarray = self.calibration_of_[self._outlying()]
+        return numbers
+
+    @property
+    def normal_scores(self) -> np.ndarray:
+        """The scores (n,) of `calibration_` that count: all but those of `outliers`."""
+        scores: np.ndarray = self.calibration_[~self._outlying()]
+        return scores
+
+    @property
+    def deciding_image(self) -> int | None:
+        """The number of the training image whose score the threshold lies just above; ``None``: unknown."""
+        below = np.where(self.calibration_ < self.threshold_, self.calibration_, -np.inf)
+        if not below.size or np.isinf(below).all() or self.calibration_of_[below.argmax()] < 0:
+            return None
+        return int(self.calibration_of_[below.argmax()])
 
     # Scoring
 
@@ -229,13 +259,19 @@ class Detector(Persistent):
 
     def _calibrate(self, scores: np.ndarray | None) -> Self:
         """Set `calibration_` and `threshold_` to what `learn` returned."""
-        self.calibration_ = np.zeros(0, np.float32)
+        known = np.zeros(0, np.int64) if scores is None else np.flatnonzero(np.isfinite(scores))
+        self.calibration_of_ = known
+        self.calibration_ = np.zeros(0, np.float32) if scores is None else scores[known]
         self.threshold_ = math.nan
-        if scores is not None:
-            self.calibration_ = scores[np.isfinite(scores)]
-            takes = self.calibration_takes
-            self.threshold_ = calibrated_threshold(self.calibration_, self.false_alarm_rate, takes)
+        return self if scores is None else self._set_threshold()
+
+    def _set_threshold(self) -> Self:
+        takes = self.calibration_takes
+        self.threshold_ = calibrated_threshold(self.normal_scores, self.false_alarm_rate, takes)
         return self
+
+    def _outlying(self) -> np.ndarray:
+        return upper_outliers(self.calibration_) & self.robust
 
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:

@@ -64,7 +64,7 @@ class Ensemble(Detector):
         self.members = tuple(members)
         self.transform = members[0].transform
         self.device = members[0].device
-        self.false_alarm_rate = members[0].false_alarm_rate
+        self.false_alarm_rate, self.robust = members[0].false_alarm_rate, members[0].robust
 
     def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fit every member on normal `images`."""

@@ -11,7 +11,7 @@ import torch
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors
-from anomaly_lib.detectors.parameters import RATE, SEED, Choice, Constraint, Optional, Record, Text
+from anomaly_lib.detectors.parameters import FLAG, RATE, SEED, Choice, Constraint, Optional, Record, Text
 from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.kernels.augment import Change
 from anomaly_lib.networks.backbone import Backbone
@@ -23,6 +23,7 @@ FROZEN_CONSTRAINTS: Mapping[str, Constraint] = {
     "backbone": Text(),
     "weights": Optional(Text()),
     "false_alarm_rate": RATE,
+    "robust": FLAG,
     "seed": SEED,
     "precision": Choice.of(Precision),
 }

@@ -34,6 +34,7 @@ class Persistent(ABC):
     transform: Transform
     input_shape_: tuple[int, int] | None = None
     calibration_: np.ndarray
+    calibration_of_: np.ndarray
     threshold_: float
 
     @property
@@ -54,8 +55,11 @@ class Persistent(ABC):
 
     def write(self, folder: Path) -> None:
         """Write the files of the fitted model into the existing `folder`."""
-        calibration = torch.from_numpy(np.asarray(self.calibration_, np.float32))
-        write_model(folder, self.description(), {**self.tensors(), "calibration": calibration})
+        calibration = {
+            "calibration": torch.from_numpy(np.asarray(self.calibration_, np.float32)),
+            "calibration_of": torch.from_numpy(np.asarray(self.calibration_of_, np.int64)),
+        }
+        write_model(folder, self.description(), {**self.tensors(), **calibration})
 
     def description(self) -> dict[str, Any]:
         """Return what ``model.json`` says of the fitted model."""
@@ -86,6 +90,8 @@ class Persistent(ABC):
         with damage_named(folder):
             if description["method"] != cls.method:
                 raise ValueError(f"it is of the method {description['method']!r}")
+            if description["format"] < 3 and "robust" in parameter_names(cls):
+                description["parameters"].setdefault("robust", False)
             saved = dict.fromkeys(name for name in parameter_names(cls) if name not in cls.unsaved)
             if odd := sorted(set(saved) ^ set(description["parameters"])):
                 raise ValueError(f"its parameter {odd[0]}")
@@ -108,6 +114,11 @@ class Persistent(ABC):
         if (scores < self.lowest_score).any():
             raise ModelFileError("the model's calibration has negative scores: train it again")
         self.calibration_ = scores.numpy()
+        self.calibration_of_ = np.full(len(scores), -1)
+        if description["format"] >= 3:
+            self.calibration_of_ = tensors.take("calibration_of", len(scores), dtype=torch.int64).numpy()
+        if len(scores) and self.calibration_of_.min() < -1:
+            raise ModelFileError("the model's calibration is of images with negative numbers: train it again")
         shape = description["input_shape"]
         self.input_shape_ = None if shape is None else (shape[0], shape[1])
         self.threshold_ = none_to_nan(description["threshold"])

@@ -30,13 +30,16 @@ class Calibrated(Protocol):
     """A fitted detector."""
 
     threshold_: float
-    calibration_: np.ndarray
     false_alarm_rate: float
+
+    @property
+    def normal_scores(self) -> np.ndarray:
+        """The scores (n,) that the threshold is from."""
 
 
 def promise(detector: Calibrated) -> str:
     """Return what the threshold of a fitted detector is and promises, as a sentence."""
-    images = len(detector.calibration_)
+    images = len(detector.normal_scores)
     if math.isnan(detector.threshold_):
         return "no threshold: there were too few pictures to learn one from"
     if not images:

@@ -10,6 +10,9 @@ from scipy.stats import chi2, norm
 
 from anomaly_lib.evaluation.metrics import rank
 
+# Of fewer scores nobody can tell which are far from the others.
+_FEWEST_OF_A_KIND = 10
+
 
 def f1_optimal_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
     """Find the score that, as a threshold, gives the highest F1: the highest of several.
@@ -101,6 +104,32 @@ def conformal_threshold(normal_scores: ArrayLike, false_alarm_rate: float = 0.01
             stacklevel=2,
         )
     return float(np.nextafter(np.sort(scores)[place - 1], np.float32(np.inf)))
+
+
+def upper_outliers(scores: ArrayLike) -> NDArray[np.bool_]:
+    """Return which of the scores (n,) lie far above the others: a bool mask (n,).
+
+    An outlier has a modified z-score above 3.5, the distance from the median in units of the median absolute
+    deviation as it would be of a normal distribution. It is taken of the scores' logarithms where all are
+    positive, since distances have a long upper tail. Of fewer than ten scores none is an outlier.
+
+    References
+    ----------
+    Iglewicz, Hoaglin, How to Detect and Handle Outliers, ASQC 1993.
+
+    Examples
+    --------
+    >>> upper_outliers([9.0, 10.0, 11.0, 9.5, 10.5, 10.2, 9.8, 11.1, 9.1, 60.0]).nonzero()[0]
+    array([9])
+    """
+    values = np.asarray(scores, np.float64)
+    if len(values) < _FEWEST_OF_A_KIND:
+        return np.zeros(len(values), dtype=bool)
+    values = np.log(values) if values.min() > 0 else values
+    distance = values - np.median(values)
+    deviation = np.median(np.abs(distance))
+    outlying: NDArray[np.bool_] = (distance * 0.6745 > 3.5 * deviation) & (deviation > 0)
+    return outlying
 
 
 def conformal_p_values(scores: ArrayLike, normal_scores: ArrayLike) -> NDArray[np.float64]:

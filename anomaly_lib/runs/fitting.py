@@ -7,13 +7,13 @@ from pathlib import Path
 from anomaly_lib.datasets import Category, read_picture
 from anomaly_lib.datasets.images import decode_ahead
 from anomaly_lib.datasets.listing import pictures_below
-from anomaly_lib.datasets.transforms import Geometry, Transform
+from anomaly_lib.datasets.transforms import Geometry
 from anomaly_lib.detectors import Detector
 from anomaly_lib.detectors.files import require_replaceable
-from anomaly_lib.detectors.threshold import promise
 from anomaly_lib.errors import DataError
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.runs.sources import MakeDetector
+from anomaly_lib.runs.summary import Summary
 
 # Of each kind of file that was left out, so many are named.
 _NAMED = 3
@@ -25,29 +25,24 @@ class Fitted:
 
     Attributes
     ----------
-    least_seen
-        The smallest share of a picture that the model sees.
+    summary
+        What was done with them.
     """
 
     detector: Detector
     used: tuple[Path, ...]
     left_out: Mapping[Path, str]
-    least_seen: float
+    summary: Summary
 
     def sentences(self) -> list[str]:
         """Return what was done, for a person."""
         number = len(self.used) + len(self.left_out)
-        said = [f"fitted on {len(self.used)} of {number} pictures; {self._seen_sentence()}"]
+        said = [f"fitted on {len(self.used)} of {number} pictures"]
         for path, reason in list(self.left_out.items())[:_NAMED]:
             said.append(f"left out: {path}: {reason}")
         if len(self.left_out) > _NAMED:
             said.append(f"left out: {len(self.left_out) - _NAMED} more")
-        return [*said, promise(self.detector)]
-
-    def _seen_sentence(self) -> str:
-        if self.least_seen > 0.995:
-            return "the model sees all of them"
-        return f"the model sees {self.least_seen:.0%} of each or more, the centre: the rest is not judged"
+        return said + self.summary.sentences()[1:]
 
 
 def fit_folder(
@@ -75,30 +70,25 @@ def fit_folder(
         raise DataError(f"there are no pictures in {good}: give a folder of photographs of good parts")
     # The name is that of the folder, wherever it is called from.
     detector = make_detector(Category(good.resolve().name, tuple(files), ()), geometry)
-    used, left_out, least_seen = _readable(files, detector.transform, progress)
+    used, left_out = _readable(files, progress)
     if not used:
         raise DataError(f"none of the {len(files)} pictures in {good} can be read: {left_out[files[0]]}")
     category = Category(good.resolve().name, used, ())
     detector.fit(category.train_images(detector.transform, batch_size), progress)
     detector.save(model)
-    return Fitted(detector, used, left_out, least_seen)
+    return Fitted(detector, used, left_out, Summary.of(detector, used, used))
 
 
-def _readable(
-    files: list[Path], transform: Transform, progress: Progress
-) -> tuple[tuple[Path, ...], dict[Path, str], float]:
-    """Return the files that can be read, why others cannot, and the least share that is seen of one."""
-    used, left_out, shares = [], {}, [1.0]
-    found_sizes = decode_ahead(_size, files, ahead=16)
-    for number, (path, found) in enumerate(zip(files, found_sizes, strict=True), start=1):
+def _readable(files: list[Path], progress: Progress) -> tuple[tuple[Path, ...], dict[Path, str]]:
+    """Return the files that can be read, and why others cannot."""
+    used, left_out = [], {}
+    for number, (path, found) in enumerate(zip(files, decode_ahead(_size, files, 16), strict=True), start=1):
         progress("pictures", number, len(files))
         if isinstance(found, DataError):
             left_out[path] = str(found)
         else:
             used.append(path)
-            left, top, right, bottom = transform.seen(*found)
-            shares.append((right - left) * (bottom - top) / (found[0] * found[1]))
-    return tuple(used), left_out, min(shares)
+    return tuple(used), left_out
 
 
 def _size(path: Path) -> tuple[int, int] | DataError:

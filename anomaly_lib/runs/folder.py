@@ -16,6 +16,7 @@ import errno
 import io
 import itertools
 import json
+import math
 import os
 import platform
 import sys
@@ -31,6 +32,7 @@ import pandas as pd
 from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.files import file_name, new_file, sweep_unfinished
 from anomaly_lib.reading import read_within
+from anomaly_lib.runs.summary import OF_ONE_MODEL, Summary
 
 try:
     import resource
@@ -57,6 +59,8 @@ class Run:
 
     Attributes
     ----------
+    summaries
+        What was done with each category so far, likewise.
     rows
         The metrics of each category so far, by the name of its row.
     """
@@ -67,6 +71,7 @@ class Run:
         self._seed, self._arguments = seed, list(arguments)
         self._seconds: dict[str, dict[str, float]] = {}
         self._tables: dict[str, dict[str, pd.DataFrame]] = {}
+        self.summaries: dict[str, Summary] = {}
 
     @contextmanager
     def timed(self, row_name: str, stage: str) -> Iterator[None]:
@@ -93,6 +98,7 @@ class Run:
             "arguments": self._arguments,
             "seed": self._seed,
             "seconds": self._seconds,
+            "summaries": {name: summary.document() for name, summary in self.summaries.items()},
             "peak_memory_mb": _peak_memory_mb(),
             "python": platform.python_version(),
             "versions": {package: version(package) for package in _VERSIONS},
@@ -104,6 +110,7 @@ class Run:
         """Return the table of results.csv: a row for each category, last their mean over the known cells."""
         table = pd.DataFrame.from_dict(self.rows, orient="index")
         table.loc["Mean"] = table.mean()
+        table.loc["Mean", [name for name in OF_ONE_MODEL if name in table]] = math.nan
         return table.rename_axis("Row Names")
 
     # Where the files of a category are

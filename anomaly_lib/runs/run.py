@@ -22,6 +22,7 @@ from anomaly_lib.predict import answers_of
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.runs.folder import Run, new_run_folder
 from anomaly_lib.runs.sources import DetectorSource, MakeDetector, NewDetector
+from anomaly_lib.runs.summary import Summary, settings_row
 from anomaly_lib.runs.tensorboard import write_tensorboard
 from anomaly_lib.runs.training_log import TrainingLog
 from anomaly_lib.views.plots import save_marked_picture
@@ -82,7 +83,7 @@ def train(
         _fit(stage, detector, category)
         if saving.models:
             detector.save(run.model(data.row_name(category)))
-        _evaluate_category(stage, detector, category)
+        _evaluate_category(stage, detector, category, category.train)
     return run
 
 
@@ -119,9 +120,10 @@ def evaluate(
     stage = Stage(run, data, saving, progress)
     for category, source in pairs:
         detector = source.detector(category, data.geometry)
-        if not detector.fitted:
+        train = None if detector.fitted else category.train
+        if train is not None:
             _fit(stage, detector, category)
-        _evaluate_category(stage, detector, category)
+        _evaluate_category(stage, detector, category, train)
     return run
 
 
@@ -142,14 +144,20 @@ def _fit(stage: Stage, detector: Detector, category: Category) -> None:
         detector.fit(images, stage.told(category), watch)
 
 
-def _evaluate_category(stage: Stage, detector: Detector, category: Category) -> None:
-    """Score the test images of a category, measure, and write everything that the run keeps of it."""
+def _evaluate_category(
+    stage: Stage, detector: Detector, category: Category, train: Sequence[Path] | None
+) -> None:
+    """Score the test images of a category, measure, and write everything that the run keeps of it.
+
+    `train` are the pictures that the detector was fitted on in this run.
+    """
     run, row_name = stage.run, stage.data.row_name(category)
     if stage.saving.segmentation_images and not detector.localises:
         log.warning("no segmentation images of %s are written: the model makes no maps", category.name)
     if not category.test:
         log.warning("%s has no test images: its results are empty", category.name)
-        run.add(row_name, dict.fromkeys(RESULT_COLUMNS, math.nan), {})
+        run.summaries[row_name] = Summary.of(detector, category.train, train)
+        run.add(row_name, dict.fromkeys(RESULT_COLUMNS, math.nan) | settings_row(detector), {})
         return
     with run.timed(row_name, "score"):
         images = category.test_images(detector.transform, stage.data.batch_size)
@@ -161,7 +169,10 @@ def _evaluate_category(stage: Stage, detector: Detector, category: Category) -> 
         predictions = replace(predictions, optimal_threshold=measures.optimal_threshold)
         judged = np.flatnonzero(category.has_label)
         tables = detector.tables(scores.of(judged), category.labels[judged])
-        run.add(row_name, measures.row, tables)  # whatever fails below
+        pictures = [*category.train, *(image.path for image in category.test)]
+        run.summaries[row_name] = Summary.of(detector, pictures, train, predictions)
+        row = measures.row | settings_row(detector, predictions)
+        run.add(row_name, row, tables)  # whatever fails below
     with run.timed(row_name, "save"):
         predictions.save(run.predictions(row_name))
         if stage.saving.segmentation_images and scores.maps is not None:

@@ -33,10 +33,13 @@ def fit(good: Path, model: Path, weights: str, *words: str, options: tuple[str, 
 def test_the_model_is_that_of_python(good: Path, tiny_weights: str, tmp_path: Path) -> None:
     result = fit(good, tmp_path / "m", tiny_weights)
     assert result.exit_code == 0, result.output
+    decider = sorted(good.iterdir())[load_detector(tmp_path / "m", device="cpu").deciding_image]
     assert result.stdout.splitlines() == [
-        "fitted on 5 of 5 pictures; the model sees 79% of each or more, the centre: the rest is not judged",
+        "fitted on 5 of 5 pictures",
+        "resize 72 and image size 64: the model's crop leaves out up to 21% of a picture: what lies there is "
+        "not judged",
         f"threshold {load_detector(tmp_path / 'm', device='cpu').threshold_:.6g}, from 5 scores: of good "
-        "parts like these, at most 16.7 % are called anomalous",
+        f"parts like these, at most 16.7 % are called anomalous; {decider} decides",
         f"Model: {tmp_path / 'm'}",
     ]
     model = PatchCore("test_resnet", weights=tiny_weights, transform=Transform(72, 64), device="cpu")
@@ -84,7 +87,7 @@ def test_what_is_no_picture_is_counted_and_named(good: Path, tiny_weights: str, 
     result = fit(good, tmp_path / "m", tiny_weights)
     assert result.exit_code == 0, result.output
     assert "1 entry is not read (notes.txt)" in result.stderr
-    assert result.stdout.startswith("fitted on 6 of 7 pictures; ")
+    assert result.stdout.startswith("fitted on 6 of 7 pictures\n")
     assert f"left out: {good / 'cut.png'}: cannot read the image" in result.stdout
 
 

@@ -18,6 +18,7 @@ def detector(tiny_weights: str, normal_images: torch.Tensor) -> PatchCore:
     model = PatchCore("test_resnet", weights=tiny_weights, transform=Transform(72, 64), device="cpu")
     model.fit(normal_images)
     model.calibration_ = np.arange(1, 200, dtype=np.float32)  # enough for all rates
+    model.calibration_of_ = np.full(199, -1)
     return model.set_false_alarm_rate(0.01)
 
 
@@ -78,7 +79,7 @@ def test_a_rate_that_makes_no_sense_is_refused(detector: PatchCore, tmp_path: Pa
 
 
 def test_a_model_without_calibration_scores_is_refused(detector: PatchCore, tmp_path: Path) -> None:
-    detector.calibration_ = np.zeros(0, np.float32)
+    detector.calibration_, detector.calibration_of_ = np.zeros(0, np.float32), np.zeros(0, np.int64)
     detector.save(tmp_path / "m")
     said = error_of(run(["threshold", str(tmp_path / "m"), "--false_alarm_rate", "0.1"]))
     assert "no calibration scores" in said

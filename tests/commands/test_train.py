@@ -99,7 +99,12 @@ def test_the_table_and_the_folder_are_printed_and_warnings_are_lines(trained: tu
     folder, result = trained
     lines = result.stdout.splitlines()
     assert lines[-1] == f"Results: {folder}"
-    assert "instance_auroc" in lines[0]
+    disc = [line for line in lines if line.startswith("mvtec_disc: ")]
+    assert disc[0] == "mvtec_disc: fitted on 5 pictures"
+    assert "leaves out up to" in disc[1]
+    assert disc[2].endswith(".png decides")
+    assert disc[3].endswith("of 3 good parts called anomalous")
+    assert any("instance_auroc" in line for line in lines)
     assert any(line.startswith("Mean") for line in lines)
     assert "normal images are too few" in result.stderr
     assert all(".py:" not in line for line in result.stderr.splitlines())
@@ -242,7 +247,7 @@ def test_a_category_without_test_images_is_trained_all_the_same(
     assert result.exit_code == 0, result.output
     assert "bare has no test images" in result.stderr
     lines = (tmp_path / "project" / "group" / "results.csv").read_text().splitlines()
-    assert lines[1] == "mvtec_bare" + "," * 9
+    assert lines[1].startswith("mvtec_bare" + "," * 9 + ",64.0,")
     assert (tmp_path / "project" / "group" / "models" / "mvtec_bare" / "model.json").exists()
 
 

@@ -24,6 +24,8 @@ from anomaly_lib.datasets.safe_augmentations import safe_augmentations
 
 Words = Callable[..., list[str]]
 
+SETTINGS = ("image_size", "threshold", "false_alarm_rate", "missed_defects", "false_alarms")
+
 
 @pytest.fixture(scope="module")
 def words(small_data: Path, tiny_weights: str) -> Words:
@@ -51,8 +53,9 @@ def trained(words: Words, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_level_has_a_column(trained: Path) -> None:
     results = load_results(trained)
     assert list(results.index) == ["mvtec_disc", "mvtec_ring", "Mean"]
-    assert list(results.columns[-3:]) == [f"instance_auroc_level_{level}" for level in (1, 2, 3)]
-    assert results.notna().all(axis=None)
+    assert list(results.columns[9:12]) == [f"instance_auroc_level_{level}" for level in (1, 2, 3)]
+    assert list(results.columns[12:]) == list(SETTINGS)
+    assert results.iloc[:2].notna().all(axis=None)
     assert results.loc["Mean", "full_pixel_auroc"] > 0.9
 
 

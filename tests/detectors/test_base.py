@@ -1,5 +1,6 @@
 """What the base class does for all detectors: calibration, formats, geometry, what a failed fit leaves."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -47,27 +48,38 @@ def test_calibration_scores_are_saved_and_make_the_threshold_again(
         assert conformal_threshold(loaded.calibration_, detector.false_alarm_rate) == loaded.threshold_
 
 
-def as_format_1(folder: Path) -> None:
-    """Take away what models of format 1 did not have."""
+def as_format(number: int, folder: Path) -> None:
+    """Take away what models of this earlier format did not have."""
     tensors = load_file(folder / "model.safetensors")
-    for name in ("calibration", "image_of", "projection"):
+    for name in ("calibration_of", *(("calibration", "image_of", "projection") if number == 1 else ())):
         tensors.pop(name, None)
     save_file(tensors, folder / "model.safetensors")
     description = json.loads((folder / "model.json").read_text())
-    for name in ("sha256", "checksum"):
+    for name in ("sha256", "checksum", "input_shape"):
         description.pop(name, None)
-    (folder / "model.json").write_text(json.dumps({**description, "format": 1}))
+    del description["transform"]["multiple"]
+    description["parameters"].pop("robust", None)
+    if number > 1:
+        with (folder / "model.safetensors").open("rb") as stream:
+            description["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
+    (folder / "model.json").write_text(json.dumps({**description, "format": number}))
 
 
-def test_a_model_of_format_1_scores_the_same_without_calibration_scores(
-    tiny_weights: str, normal_images: torch.Tensor, defective_images: torch.Tensor, tmp_path: Path
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_model_of_an_earlier_format_scores_the_same(
+    number: int,
+    tiny_weights: str,
+    normal_images: torch.Tensor,
+    defective_images: torch.Tensor,
+    tmp_path: Path,
 ) -> None:
-    for number, detector in enumerate(detectors(tiny_weights)):
-        detector.fit(normal_images).save(tmp_path / str(number))
-        as_format_1(tmp_path / str(number))
-        loaded = load_detector(tmp_path / str(number), device="cpu")
+    for place, detector in enumerate(detectors(tiny_weights)):
+        detector.fit(normal_images).save(tmp_path / str(place))
+        as_format(number, tmp_path / str(place))
+        loaded = load_detector(tmp_path / str(place), device="cpu")
         assert loaded.threshold_ == detector.threshold_
-        assert loaded.calibration_.shape == (0,)
+        assert len(loaded.calibration_) == (0 if number == 1 else len(detector.calibration_))
+        assert (loaded.deciding_image, loaded.input_shape_) == (None, None)
         assert np.array_equal(loaded.score(defective_images).image, detector.score(defective_images).image)
 
 
@@ -156,3 +168,21 @@ def test_a_detector_is_shown_as_the_call_that_makes_it() -> None:
     assert repr(one) == "PatchCore(coreset=0.01, seed=3, precision='fp32')"
     assert repr(Ensemble([one, one])) == f"Ensemble(members=({one!r}, {one!r}))"
     assert repr(PatchSVDD(K=32, precision="fp32")) == "PatchSVDD(K=32, precision='fp32')"
+
+
+def test_the_threshold_names_the_image_that_decides_and_robust_leaves_outliers_out(
+    tiny_weights: str, normal_images: torch.Tensor, tmp_path: Path
+) -> None:
+    images = torch.cat([normal_images, normal_images.flip(3), normal_images.flip(2)])
+    images[7, :, 20:50, 20:50] = 1  # a defect among the good
+    for robust in (False, True):
+        detector = PatchCore(
+            "test_resnet", weights=tiny_weights, robust=robust, transform=Transform(72, 64), device="cpu"
+        )
+        detector.fit(images).save(tmp_path / str(robust))
+        loaded = load_detector(tmp_path / str(robust), device="cpu")
+        assert loaded.threshold_ == detector.threshold_
+        assert loaded.outliers.tolist() == detector.outliers.tolist() == ([7] if robust else [])
+        assert (loaded.deciding_image == 7) == (not robust)
+        assert len(loaded.normal_scores) == len(images) - robust
+        assert loaded.set_false_alarm_rate(0.5).threshold_ == conformal_threshold(loaded.normal_scores, 0.5)

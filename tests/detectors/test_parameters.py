@@ -35,18 +35,19 @@ OTHERS: dict[type[Detector], dict[str, Any]] = {
     PatchCore: {
         "backbone": "test_resnet", "layers": ["layer1"], "pretrain_embed_dimension": 30,
         "target_embed_dimension": 20, "patchsize": 1, "sampler": "random", "coreset": 9, "buffer": 200,
-        "num_nn": 2, "reweight": 3, "false_alarm_rate": 0.2, "official_batch_norm": True, "seed": 4,
-        "precision": "fp32",
+        "num_nn": 2, "reweight": 3, "false_alarm_rate": 0.2, "robust": True, "official_batch_norm": True,
+        "seed": 4, "precision": "fp32",
     },
     Gaussian: {
         "backbone": "test_resnet", "levels": [1, 2], "distance": "sed", "reduction": "pca",
         "variance_threshold": 0.9, "fold": 1, "position_means": False, "map_levels": [2], "level_maps": True,
-        "augment": ["flip"], "augment_passes": 1, "false_alarm_rate": 0.2, "seed": 4, "precision": "fp32",
+        "augment": ["flip"], "augment_passes": 1, "false_alarm_rate": 0.2, "robust": True, "seed": 4,
+        "precision": "fp32",
     },
     PatchSVDD: {
         "lambda_value": 0.5, "D": 3, "K": 32, "S": [32, 16], "epochs": 1, "repeat": 1, "lr": 0.01,
-        "batch_size": 3, "sampler": "random", "coreset": 7, "false_alarm_rate": 0.2, "threshold_images": 3,
-        "seed": 4, "precision": "fp32",
+        "batch_size": 3, "sampler": "random", "coreset": 7, "false_alarm_rate": 0.2, "robust": True,
+        "threshold_images": 3, "seed": 4, "precision": "fp32",
     },
 }  # fmt: skip
 

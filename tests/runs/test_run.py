@@ -28,6 +28,8 @@ from anomaly_lib.runs import NewDetector, Saving, evaluate, new_run_folder, trai
 
 HEADER = "Row Names,instance_auroc,full_pixel_auroc,anomaly_pixel_auroc,aupro,"
 
+SETTINGS = ("image_size", "threshold", "false_alarm_rate", "missed_defects", "false_alarms")
+
 
 class Yellow(Detector):
     """Scores by how much more red than blue there is; finds the yellow defects without fail."""
@@ -44,6 +46,7 @@ class Yellow(Detector):
     @classmethod
     def fitted_at(cls, geometry: Geometry, threshold: float = 0.4) -> Self:
         detector = cls(geometry)
+        detector._calibrate(None)
         detector.threshold_ = threshold
         return detector
 
@@ -53,7 +56,8 @@ class Yellow(Detector):
         )
 
     def _calibrate(self, scores: np.ndarray | None) -> Self:
-        self.calibration_, self.threshold_ = np.zeros(0, np.float32), 0.4
+        self.calibration_, self.calibration_of_ = np.zeros(0, np.float32), np.zeros(0, np.int64)
+        self.threshold_ = 0.4
         return self
 
     def score_batch(self, images: torch.Tensor) -> Scores:
@@ -121,11 +125,13 @@ def test_results_have_the_official_columns_first_and_the_mean_last(data: DataCho
     lines = (run.folder / "results.csv").read_text().splitlines()
     assert lines[0].startswith(HEADER)
     parts = "instance_auroc_same,full_pixel_auroc_same,instance_auroc_opposite"
-    assert lines[0] == "Row Names," + ",".join(RESULT_COLUMNS) + "," + parts
+    assert lines[0] == "Row Names," + ",".join(RESULT_COLUMNS) + "," + parts + "," + ",".join(SETTINGS)
     assert [line.split(",")[0] for line in lines[1:]] == ["mvtec_ring", "mvtec_disc", "Mean"]
     table = load_results(run.folder)
     assert list(table.index) == ["mvtec_ring", "mvtec_disc", "Mean"]
-    assert np.allclose(table.loc["Mean"], table.iloc[:2].mean())
+    metrics = [*RESULT_COLUMNS, *parts.split(","), "missed_defects", "false_alarms"]
+    assert np.allclose(table.loc["Mean", metrics], table[metrics].iloc[:2].mean())
+    assert table.loc["Mean", ["threshold", "image_size"]].isna().all()  # of which a mean says nothing
     pd.testing.assert_frame_equal(table, run.results())
 
 
@@ -260,7 +266,7 @@ def test_without_masks_the_pixel_cells_are_empty(
 def test_without_defects_all_cells_are_empty(
     measured: Callable[..., "pd.Series[float]"], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert measured(defects={}).isna().all()
+    assert measured(defects={})[list(RESULT_COLUMNS)].isna().all()
     assert "part has no test images of defects" in caplog.text
 
 
@@ -281,8 +287,9 @@ def test_without_a_test_folder_all_cells_are_empty_and_the_model_is_kept(
     write_category(tmp_path / "data", "b")
     run = train(tmp_path / "results", yellow, DataChoice(tmp_path / "data"), saving=Saving(models=True))
     table = load_results(run.folder)
-    assert table.loc["mvtec_a"].isna().all()
-    assert table.loc["Mean"].equals(table.loc["mvtec_b"])
+    assert table.loc["mvtec_a", list(RESULT_COLUMNS)].isna().all()
+    columns = list(RESULT_COLUMNS)
+    assert table.loc["Mean", columns].equals(table.loc["mvtec_b", columns])
     assert (run.folder / "models" / "mvtec_a" / "model.json").exists()
     assert "a has no test images" in caplog.text
 
@@ -378,7 +385,7 @@ def test_a_saved_run_measured_again_gives_its_row(data: DataChoice, tmp_path: Pa
     for row_name in ("mvtec_disc", "mvtec_ring"):
         predictions = load_predictions(run.predictions(row_name))
         measures = measure(predictions)
-        assert measures.row == run.rows[row_name]
+        assert measures.row == {name: run.rows[row_name][name] for name in measures.row}
         assert measures.optimal_threshold == predictions.optimal_threshold
 
 

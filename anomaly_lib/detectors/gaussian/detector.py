@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from anomaly_lib.datasets.transforms import Geometry, Transform
+from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, FrozenDetector, lasting_weights
 from anomaly_lib.detectors.gaussian.level_models import (
@@ -34,9 +34,10 @@ from anomaly_lib.detectors.gaussian.level_statistics import (
     GaussianStatistics,
     LevelStatistics,
     folds_of,
+    in_order,
     pool,
 )
-from anomaly_lib.detectors.gaussian.levels import localising_levels, official_transform, require_levels
+from anomaly_lib.detectors.gaussian.levels import localising_levels, require_levels, whole_transform
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
 from anomaly_lib.detectors.sources import Images
@@ -47,7 +48,7 @@ from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
 from anomaly_lib.kernels.patches import smooth_maps
 from anomaly_lib.networks.backbone import level_layers
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
-from anomaly_lib.networks.names import DEFAULT_BACKBONE, side_multiple
+from anomaly_lib.networks.names import DEFAULT_BACKBONE
 from anomaly_lib.progress import Progress, silent
 
 
@@ -76,20 +77,18 @@ class Gaussian(FrozenDetector):
         Numbers of the levels that maps are made of, some of `levels`; empty: those at strides 4 to 16, as
         finer ones see little and coarser ones smear. And whether `Scores.parts` has each level's own map.
     augment
-        Kinds of augmentation, of `anomaly_lib.kernels.augment.AUGMENTATIONS`. Any: the images are passed
-        through the network `augment_passes` times, changed at random.
-    false_alarm_rate
-        Share of good images that `threshold_` may at most call anomalous.
+        Kinds of `anomaly_lib.kernels.augment.AUGMENTATIONS`: any, and the images pass the network
+        `augment_passes` times, changed at random.
+    false_alarm_rate, robust
+        Share of good images that `threshold_` may at most call anomalous; see `Detector.outliers`.
     transform, seed, device, precision
         Input geometry, by default whole pictures, their shorter side as the network was made for; seed of the
         augmentation; where and in which arithmetic the backbone runs.
 
     Attributes
     ----------
-    models_
-        The model of each level's pooled features.
-    map_models_
-        By level, the models of the features at single positions.
+    models_, map_models_
+        The model of each level's pooled features, and by level those of the features at single positions.
     calibration_
         (n,) scores of the images that were held out, by a model that was not fitted on them.
 
@@ -133,6 +132,7 @@ class Gaussian(FrozenDetector):
         augment: Sequence[str] = (),
         augment_passes: int = 100,
         false_alarm_rate: float = 0.01,
+        robust: bool = False,
         transform: Transform | None = None,
         seed: int = 0,
         device: str = "auto",
@@ -146,7 +146,7 @@ class Gaussian(FrozenDetector):
         self.position_means, self.level_maps = position_means, level_maps
         self.map_levels = tuple(sorted(set(map_levels)))
         self.augment, self.augment_passes = tuple(augment), augment_passes
-        self.false_alarm_rate = false_alarm_rate
+        self.false_alarm_rate, self.robust = false_alarm_rate, robust
         self.transform = transform or self.default_transform()
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
@@ -159,7 +159,7 @@ class Gaussian(FrozenDetector):
 
     def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fit a Gaussian a level on the features of normal `images`, in one pass through the network."""
-        return self._learn_statistics(self.collect(images, progress))
+        return in_order(self._learn_statistics(self.collect(images, progress)), len(images), self.fold)
 
     def fit_statistics(self, statistics: GaussianStatistics) -> Self:
         """Fit on what `collect` returned, for one set of images or for several merged, in place of `fit`.
@@ -169,7 +169,9 @@ class Gaussian(FrozenDetector):
         DataError
             When there were fewer than two images, or they are all the same.
         """
-        return self._calibrate(self._learn_statistics(statistics))
+        self._calibrate(self._learn_statistics(statistics))
+        self.calibration_of_ = np.full(len(self.calibration_), -1)  # of merged statistics nobody knows
+        return self
 
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the distance of their features from the normal ones."""
@@ -179,7 +181,7 @@ class Gaussian(FrozenDetector):
 
     def default_transform(self) -> Transform:
         """Return the geometry of whole pictures, in the size that the network was made for."""
-        return official_transform(self.backbone).asked(Geometry(whole=True), side_multiple(self.backbone))
+        return whole_transform(self.backbone)
 
     @property
     def localises(self) -> bool:
@@ -189,8 +191,7 @@ class Gaussian(FrozenDetector):
     def sigma_thresholds(self, sigmas: Sequence[int] = range(1, 9)) -> np.ndarray:
         """Return (levels, sigmas): the Mahalanobis distances that a Gaussian stays below at so many sigma.
 
-        They trust that the features are Gaussian, and take no image to set; `threshold_` trusts nothing but
-        takes held-out images. See `anomaly_lib.evaluation.thresholds.chi_square_threshold`.
+        They trust in Gaussian features; see `anomaly_lib.evaluation.thresholds.chi_square_threshold`.
         """
         self._require_fitted()
         if self.distance != "mahalanobis":
@@ -214,10 +215,7 @@ class Gaussian(FrozenDetector):
     def collect(self, images: Images | torch.Tensor, progress: Progress = silent) -> GaussianStatistics:
         """Return what `fit` needs to know of the images; of several sets it can be merged.
 
-        Raises
-        ------
-        DataError
-            When there are no images, they are not (n, 3, h, w), or their features are not finite.
+        A `DataError` says what is wrong with the images.
         """
         fold_of = torch.from_numpy(folds_of(len(images), self.fold))
         statistics = None
@@ -272,8 +270,8 @@ class Gaussian(FrozenDetector):
         return self._held_out_scores(statistics)
 
     def _fit_pooled(self, levels: Sequence[LevelStatistics]) -> list[LevelModel]:
-        share, distance = self.variance_threshold or 0.0, self.distance
-        return [fit_pooled(level, distance, self.reduction, share) for level in levels]
+        share = self.variance_threshold or 0.0
+        return [fit_pooled(level, self.distance, self.reduction, share) for level in levels]
 
     def _fit_positions(self, levels: Sequence[LevelStatistics]) -> dict[int, LinearDistance]:
         share = self.variance_threshold or 0.0
@@ -318,6 +316,7 @@ class Gaussian(FrozenDetector):
             if self.fold is None:
                 others = statistics.levels(without=fold)
                 if others[0].images < 2:
+                    scores.append(np.full(len(pooled[0]), np.inf, np.float32))
                     continue
                 models = self._fit_pooled(others)
             scores.append(self._distances(pooled, models).mean(dim=0).float().cpu().numpy())

@@ -198,6 +198,15 @@ def folds_of(images: int, fold: int | None) -> np.ndarray:
     return folds
 
 
+def in_order(scores: np.ndarray, images: int, fold: int | None) -> np.ndarray:
+    """Return the scores (k,) of held-out images, fold after fold, as (images,), nan of the others."""
+    folds = folds_of(images, fold)
+    numbers = range(FOLDS) if fold is None else [fold]
+    of_all = np.full(images, np.nan, np.float32)
+    of_all[np.concatenate([np.flatnonzero(folds == number) for number in numbers])] = scores
+    return of_all
+
+
 def pool(maps: torch.Tensor) -> torch.Tensor:
     """Return the features averaged over the image (n, d), float64, of maps (n, d, h, w).
 

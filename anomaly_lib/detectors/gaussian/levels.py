@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from anomaly_lib.datasets.transforms import Transform
+from anomaly_lib.datasets.transforms import Geometry, Transform
 from anomaly_lib.errors import ParameterError
 from anomaly_lib.networks.backbone import level_layers
-from anomaly_lib.networks.names import native_size
+from anomaly_lib.networks.names import native_size, side_multiple
 
 
 def require_levels(levels: Sequence[int], map_levels: Sequence[int], backbone: str) -> None:
@@ -17,6 +17,11 @@ def require_levels(levels: Sequence[int], map_levels: Sequence[int], backbone: s
         raise ParameterError(
             f"map_levels are {_listed(map_levels)}: they must be among the levels, {_listed(levels)}"
         )
+
+
+def whole_transform(backbone: str) -> Transform:
+    """Return the geometry of whole pictures, in the size that the network was made for."""
+    return official_transform(backbone).asked(Geometry(whole=True), side_multiple(backbone))
 
 
 def official_transform(backbone: str) -> Transform:

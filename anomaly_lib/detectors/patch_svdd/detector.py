@@ -15,6 +15,7 @@ from anomaly_lib.datasets.transforms import Geometry, Transform
 from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.parameters import (
+    FLAG,
     RATE,
     SEED,
     Choice,
@@ -61,8 +62,7 @@ class PatchSVDD(Detector):
     D
         Dimensions of an embedding; with `weights`, theirs.
     K
-        Side of the largest patches in pixels: 64 for both levels of the encoder, or 32 for the lower one
-        alone.
+        Side of the largest patches in pixels: 64 for both levels of the encoder, 32 for the lower one.
     S
         Pixels between neighbouring patches of 64 and of 32 pixels when they are scored; even numbers.
     epochs, repeat
@@ -70,29 +70,25 @@ class PatchSVDD(Detector):
     lr, batch_size
         Of Adam, and the pairs of each kind in a step.
     sampler, coreset
-        How the memory banks are thinned out, as for `PatchCore`; ``identity``, the original's way, keeps all
-        patches.
-    false_alarm_rate, threshold_images
-        Share of good images that `threshold_` may at most call anomalous, and the number of training images,
-        evenly spread, that it is learned from; 0: no threshold.
+        How the memory banks are thinned out, as for `PatchCore`; ``identity``, the original's way: not.
+    false_alarm_rate, robust, threshold_images
+        Share of good images that `threshold_` may at most call anomalous, see also `Detector.outliers`; and
+        the number of training images, evenly spread, that it is learned from; 0: no threshold.
     checkpoints, checkpoint_every
         Folder for checkpoints, from which an interrupted training goes on, and the epochs between them.
     look_every
-        Epochs between early looks at how well the detector does; 0: none. See `Detector.fit`.
-    transform, seed, device
+        Epochs between early looks at how well it does, of which `fit` tells; 0: none.
+    transform, seed, device, precision
         Input geometry, by default whole pictures, brought to the shape of the first; initial weights and
-        pairs; where to compute.
-    precision
-        Arithmetic of the training (``auto``: bf16 where it is fast). Embeddings are always computed in fp32:
-        those of neighbouring patches lie close together.
+        pairs; where to compute; arithmetic of the training (``auto``: bf16 where it is fast; embeddings are
+        always fp32).
 
     Attributes
     ----------
     patch_banks_
         Encoder and memory banks: see `anomaly_lib.detectors.patch_svdd.patch_banks.PatchBanks`.
     calibration_
-        (n,) scores of training images, each against the patches of all others. The encoder has seen these
-        images, so that new ones may score somewhat higher.
+        (n,) scores of training images against the patches of all others; the encoder has seen them.
 
     Raises
     ------
@@ -114,6 +110,7 @@ class PatchSVDD(Detector):
         "sampler": Choice.of(Sampler),
         "coreset": CoresetSize(),
         "false_alarm_rate": RATE,
+        "robust": FLAG,
         "threshold_images": Whole(0, 1_000_000),
         "checkpoint_every": Whole(1, 1_000_000),
         "look_every": Whole(0, 1_000_000),
@@ -138,6 +135,7 @@ class PatchSVDD(Detector):
         sampler: Sampler = "identity",
         coreset: float = 0.1,
         false_alarm_rate: float = 0.01,
+        robust: bool = False,
         threshold_images: int = 100,
         checkpoints: str | Path | None = None,
         checkpoint_every: int = 1,
@@ -152,7 +150,7 @@ class PatchSVDD(Detector):
         self.S: Sequence[int] = tuple(S) if isinstance(S, list) else S
         self.epochs, self.lr, self.batch_size, self.repeat = epochs, lr, batch_size, repeat
         self.sampler, self.coreset = sampler, coreset
-        self.false_alarm_rate, self.threshold_images = false_alarm_rate, threshold_images
+        self.false_alarm_rate, self.robust, self.threshold_images = false_alarm_rate, robust, threshold_images
         self.checkpoints = None if checkpoints is None else Path(checkpoints)
         self.checkpoint_every, self.look_every = checkpoint_every, look_every
         self.transform = transform or self.default_transform()
@@ -277,7 +275,7 @@ class PatchSVDD(Detector):
     def _leave_one_out(self, pixels: torch.Tensor, progress: Progress) -> np.ndarray:
         """Return the scores (m,) of some of the training images against the patches of all others."""
         if len(pixels) == 1:
-            return np.zeros(0, np.float32)
+            return np.full(1, np.nan, np.float32)
         number = min(self.threshold_images, len(pixels))
         numbers = torch.arange(number, device=pixels.device) * len(pixels) // number
         scores = [
@@ -285,7 +283,9 @@ class PatchSVDD(Detector):
             for batch in track(numbers.split(_SCORED), "threshold", len(numbers), progress)
         ]
         # Where a small bank has no patches of other images, infinite distances have made nan.
-        return torch.cat(scores).nan_to_num_(nan=torch.inf).numpy()
+        of_all = np.full(len(pixels), np.nan, np.float32)
+        of_all[numbers.cpu().numpy()] = torch.cat(scores).nan_to_num_(nan=torch.inf).numpy()
+        return of_all
 
     # Saving and loading
 

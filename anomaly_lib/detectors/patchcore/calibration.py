@@ -51,6 +51,11 @@ class CalibrationImages:
             first += len(flat)
         return rows
 
+    @property
+    def numbers(self) -> np.ndarray:
+        """The numbers (n,) of the images kept."""
+        return torch.cat([numbers for _, numbers in self._kept]).cpu().numpy()
+
     def __len__(self) -> int:
         """Return the number of images kept."""
         return sum(len(numbers) for _, numbers in self._kept)

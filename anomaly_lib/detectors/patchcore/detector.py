@@ -73,8 +73,8 @@ class PatchCore(FrozenDetector):
     reweight
         Neighbours b of equation 7, which raises the scores of images whose worst patch has its nearest
         neighbour in a sparse part of the memory bank; 0: off.
-    false_alarm_rate
-        Share of good images that `threshold_` may at most call anomalous.
+    false_alarm_rate, robust
+        Share of good images that `threshold_` may at most call anomalous; see `Detector.outliers`.
     official_batch_norm
         Shift the backbone's batch norms as the official code does by mistake; see
         `Backbone.shift_batch_norm`.
@@ -130,6 +130,7 @@ class PatchCore(FrozenDetector):
         num_nn: int = 1,
         reweight: int = 0,
         false_alarm_rate: float = 0.01,
+        robust: bool = False,
         official_batch_norm: bool = False,
         transform: Transform | None = None,
         seed: int = 0,
@@ -144,7 +145,7 @@ class PatchCore(FrozenDetector):
         self.patchsize = patchsize
         self.sampler, self.coreset, self.buffer = sampler, coreset, buffer
         self.num_nn, self.reweight = num_nn, reweight
-        self.false_alarm_rate = false_alarm_rate
+        self.false_alarm_rate, self.robust = false_alarm_rate, robust
         self.official_batch_norm = official_batch_norm
         self.transform = transform or self.default_transform()
         self.seed = seed
@@ -166,7 +167,8 @@ class PatchCore(FrozenDetector):
             calibration_images.add(patches, numbers)
             first += len(features)
         self.take(builder.finish())
-        return leave_one_out_scores(
+        scores = np.full(first, np.nan, np.float32)
+        scores[calibration_images.numbers] = leave_one_out_scores(
             calibration_images,
             self.memory_bank_,
             self._index,
@@ -175,6 +177,7 @@ class PatchCore(FrozenDetector):
             self.reweight,
             progress,
         )
+        return scores
 
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the squared distance of their patches to the memory bank."""

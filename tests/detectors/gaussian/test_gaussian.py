@@ -347,11 +347,11 @@ def test_on_all_images_each_fold_is_scored_by_the_others(
 ) -> None:
     detector = make(2, fold=None).fit(normal)
     rows = rows_of(features(normal))[2]
-    expected = [
-        np.sqrt(LedoitWolf().fit(rows[seen]).mahalanobis(rows[held_out]))
-        for seen, held_out in KFold(5, shuffle=True, random_state=0).split(rows)
-    ]
-    np.testing.assert_allclose(detector.calibration_, np.concatenate(expected), rtol=1e-4)
+    expected = np.empty(len(normal))
+    for seen, held_out in KFold(5, shuffle=True, random_state=0).split(rows):
+        expected[held_out] = np.sqrt(LedoitWolf().fit(rows[seen]).mahalanobis(rows[held_out]))
+    np.testing.assert_allclose(detector.calibration_, expected, rtol=1e-4)
+    assert detector.calibration_of_.tolist() == list(range(len(normal)))
 
 
 def test_sigma_thresholds_are_quantiles_of_the_chi_distribution(make: Make, normal: torch.Tensor) -> None:

@@ -1,0 +1,161 @@
+"""What a run did with a category, for people and files: pictures, geometry, threshold, decisions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly_lib.datasets.images import upright_size
+from anomaly_lib.datasets.transforms import Transform
+from anomaly_lib.detectors import Detector, PatchCore
+from anomaly_lib.detectors.files import nan_to_none
+from anomaly_lib.detectors.threshold import promise
+from anomaly_lib.evaluation.predictions import Predictions
+from anomaly_lib.predict import unseen_sentence_of
+
+OF_ONE_MODEL = ("image_size", "coreset", "threshold", "false_alarm_rate")
+"""The columns of ``results.csv`` of which a mean says nothing."""
+
+# Of the pictures that do not count for the threshold, so many are named.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What the threshold makes of the test images of known truth.
+
+    Attributes
+    ----------
+    missed, defects
+        Defects below the threshold, and all of them.
+    false_alarms, good
+        Good images that reach the threshold, and all of them.
+    """
+
+    missed: int
+    defects: int
+    false_alarms: int
+    good: int
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> "Decisions | None":
+        """Return them; without a threshold, or images of known truth, there are none."""
+        judged = predictions.judged
+        if math.isnan(judged.threshold) or not len(judged.imagewise_gt):
+            return None
+        alarms, defective = judged.imagewise_pred >= judged.threshold, judged.imagewise_gt
+        return cls(
+            missed=int(np.count_nonzero(defective & ~alarms)),
+            defects=int(np.count_nonzero(defective)),
+            false_alarms=int(np.count_nonzero(~defective & alarms)),
+            good=int(np.count_nonzero(~defective)),
+        )
+
+    def sentence(self) -> str:
+        """Return it for a person."""
+        said = []
+        if self.defects:
+            said.append(f"{self.missed} of {self.defects} defects missed")
+        if self.good:
+            said.append(f"{self.false_alarms} of {self.good} good parts called anomalous")
+        return ", ".join(said)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was done with a category.
+
+    Attributes
+    ----------
+    fitted_on
+        How many pictures; ``None`` of a model that was fitted before.
+    geometry
+        How pictures are brought to the model's size.
+    least_seen
+        The smallest share of a picture that the model sees.
+    threshold, false_alarm_rate, promise
+        The model's threshold, the rate that was asked for, and in a sentence what it promises.
+    decided_by
+        The training picture whose score the threshold lies just above, where it is known.
+    without
+        Training pictures whose scores do not count for the threshold.
+    decisions
+        What the threshold makes of the test images.
+    """
+
+    fitted_on: int | None
+    geometry: str
+    least_seen: float
+    threshold: float | None
+    false_alarm_rate: float
+    promise: str
+    decided_by: str | None
+    without: tuple[str, ...]
+    decisions: Decisions | None = None
+
+    @classmethod
+    def of(
+        cls,
+        detector: Detector,
+        pictures: Sequence[Path],
+        train: Sequence[Path] | None,
+        predictions: Predictions | None = None,
+    ) -> "Summary":
+        """Summarise a fitted detector, the `pictures` that it sees, and those that it was fitted on here."""
+        decider = detector.deciding_image
+        return cls(
+            fitted_on=None if train is None else len(train),
+            geometry=str(detector.transform),
+            least_seen=least_seen(pictures, detector.transform),
+            threshold=nan_to_none(detector.threshold_),
+            false_alarm_rate=detector.false_alarm_rate,
+            promise=promise(detector),
+            decided_by=None if train is None or decider is None else str(train[decider]),
+            without=() if train is None else tuple(str(train[i]) for i in detector.outliers),
+            decisions=None if predictions is None else Decisions.of(predictions),
+        )
+
+    def sentences(self) -> list[str]:
+        """Return it for a person."""
+        said = [] if self.fitted_on is None else [f"fitted on {self.fitted_on} pictures"]
+        said.append(
+            f"{self.geometry}: {unseen_sentence_of(1 - self.least_seen) or 'all of a picture is seen'}"
+        )
+        said.append(self.promise + (f"; {self.decided_by} decides" if self.decided_by else ""))
+        said += [f"not counted for the threshold: {name}" for name in self.without[:_NAMED]]
+        if len(self.without) > _NAMED:
+            said.append(f"not counted for the threshold: {len(self.without) - _NAMED} more")
+        if self.decisions:
+            said.append(self.decisions.sentence())
+        return said
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+
+def settings_row(detector: Detector, predictions: Predictions | None = None) -> dict[str, float]:
+    """Return what ``results.csv`` says of a category's settings and decisions, behind its metrics."""
+    decisions = None if predictions is None else Decisions.of(predictions)
+    return {
+        "image_size": detector.transform.size,
+        **({"coreset": float(detector.coreset)} if isinstance(detector, PatchCore) else {}),
+        "threshold": detector.threshold_,
+        "false_alarm_rate": detector.false_alarm_rate,
+        "missed_defects": math.nan if decisions is None or not decisions.defects else decisions.missed,
+        "false_alarms": math.nan if decisions is None or not decisions.good else decisions.false_alarms,
+    }
+
+
+def least_seen(pictures: Sequence[Path], transform: Transform) -> float:
+    """Return the smallest share of a picture that is seen."""
+    shares = [1.0]
+    if transform.crop is not None:
+        for path in pictures:
+            width, height = upright_size(path)
+            left, top, right, bottom = transform.seen(width, height)
+            shares.append((right - left) * (bottom - top) / (width * height))
+    return min(shares)
