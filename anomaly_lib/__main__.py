@@ -31,6 +31,7 @@ with _ended_at_once():
     from anomaly_lib.commands.tables import main as tables
     from anomaly_lib.commands.threshold import main as threshold
     from anomaly_lib.commands.train import main as train
+    from anomaly_lib.commands.update import main as update
 
 
 @click.group(cls=Program)
@@ -39,7 +40,7 @@ def main() -> None:
     """Industrial visual anomaly detection."""
 
 
-for command in (train, evaluate, fit, predict, threshold, tables, data, demo):
+for command in (train, evaluate, fit, predict, update, threshold, tables, data, demo):
     main.add_command(command)
 
 if __name__ == "__main__":

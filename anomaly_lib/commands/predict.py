@@ -1,9 +1,8 @@
 """``anomaly predict``: what a saved model says of new pictures."""
 
-import glob
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from anomaly_lib.commands.console import progress_bars, say
 from anomaly_lib.commands.failures import UserError
 from anomaly_lib.commands.grammar import StrictCommand
 from anomaly_lib.commands.options import device_option
+from anomaly_lib.commands.paths import picture_files
 
 if TYPE_CHECKING:
     from anomaly_lib.detectors import Detector
@@ -61,7 +61,7 @@ def main(model: Path, paths: tuple[str, ...], **options: Any) -> None:
         raise click.UsageError("which pictures? Give PATHS, or a folder with --watch, and not both")
     if watched and options["fail_on_anomaly"]:
         raise click.UsageError("--fail_on_anomaly has no effect: --watch ends at Ctrl-C")
-    files = list(_files(paths))
+    files = list(picture_files(paths))
     marked = MarkedPictures(options["pictures"], [watched] if watched else [file.parent for file in files])
     detector = load_detector(model, device=options["device"], weights=options["weights"])
     with AnswerFile(options["output"], lasting=watched is not None) as output:
@@ -73,24 +73,6 @@ def main(model: Path, paths: tuple[str, ...], **options: Any) -> None:
         raise UserError("none of the pictures could be read: see above, or the table's last column")
     if options["fail_on_anomaly"] and counts["good"] < len(files):
         sys.exit(NOT_ALL_GOOD)
-
-
-def _files(paths: Sequence[str]) -> Iterator[Path]:
-    """Yield the pictures that PATHS mean."""
-    from anomaly_lib.datasets.listing import pictures_below
-
-    for path in paths:
-        if path == "-":
-            yield from (Path(line) for line in sys.stdin.read().splitlines() if line)
-        elif Path(path).is_dir():
-            yield from pictures_below(Path(path))
-        elif set(path) & set("*?[") and not Path(path).exists():
-            found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (a whole pattern, maybe absolute)
-            if not found:
-                raise click.UsageError(f"no file is called as in {path!r}")
-            yield from map(Path, found)
-        else:
-            yield Path(path)
 
 
 def _tell(

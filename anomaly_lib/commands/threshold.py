@@ -23,10 +23,11 @@ def main(model: Path, false_alarm_rate: float | None, weights: str | None) -> No
     """
     from anomaly_lib.detectors import load_detector
     from anomaly_lib.detectors.threshold import promise
+    from anomaly_lib.runs.updating import save_with_previous
 
     detector = load_detector(model, device="cpu", weights=weights)
     before = detector.threshold_
     if false_alarm_rate is not None:
-        detector.set_false_alarm_rate(false_alarm_rate).save(model)
+        save_with_previous(detector.set_false_alarm_rate(false_alarm_rate), model)
         say(f"threshold {before:.6g} is now {detector.threshold_:.6g}")
     say(promise(detector))

@@ -11,14 +11,12 @@ import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Transform
-from anomaly_lib.detectors.parameters import RATE, Constraint, constructor_call, require_all
-from anomaly_lib.detectors.persistence import Persistent
-from anomaly_lib.detectors.sources import Images, checked_batches, first_batch_told
-from anomaly_lib.detectors.threshold import calibrated_threshold
+from anomaly_lib.detectors.calibrated import Calibrated
+from anomaly_lib.detectors.parameters import Constraint, constructor_call, require_all
+from anomaly_lib.detectors.sources import Images, checked_batches, told
 from anomaly_lib.detectors.watch import Watch, unwatched
 from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.evaluation.thresholds import upper_outliers
 from anomaly_lib.networks.threads import considerate
 from anomaly_lib.predict import Answer, Picture, predict
 from anomaly_lib.progress import Progress, silent, track
@@ -32,7 +30,7 @@ _FEW_IMAGES = 8
 Verdict = Literal["good", "anomalous", "no threshold"]
 
 
-class Detector(Persistent):
+class Detector(Calibrated):
     """Base class of the detectors.
 
     The constructor only stores hyper-parameters; what `fit` learns has names that end in ``_``. A detector
@@ -55,6 +53,8 @@ class Detector(Persistent):
         (height, width) in pixels of the first image that it was fitted on; ``None`` when nobody knows.
     calibration_
         (n,) float32 scores of normal images that the model was not fitted on; empty when there are none.
+    images_
+        How many images it has learned from.
     calibration_of_
         (n,) int64, the number of the training image that each of them is of; -1 where nobody knows.
     threshold_
@@ -64,11 +64,8 @@ class Detector(Persistent):
 
     method: ClassVar[str]
     constraints: ClassVar[Mapping[str, Constraint]] = {}
-    calibration_takes: ClassVar[str] = "two"  # normal images, at least
     transform: Transform
     device: torch.device
-    false_alarm_rate: float
-    robust: bool = False
 
     # Fitting
 
@@ -102,12 +99,13 @@ class Detector(Persistent):
             raise DataError(f"no images to fit on: {type(self).__name__} needs images of good parts")
         self._forget()  # what fails half-way leaves no mixture of two fits
         with considerate(progress) as progress:
-            scores = self.learn(first_batch_told(images, self._take_shape), progress, watch)
+            scores = self.learn(told(images, self._take_shape), progress, watch)
         for name, tensor in self.tensors().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DataError(
                     f"{type(self).__name__} learned a {name} that is not finite: use precision fp32"
                 )
+        self.images_ = len(images)
         self._calibrate(scores)
         return scores
 
@@ -123,44 +121,58 @@ class Detector(Persistent):
             is asked for.
         """
 
-    def set_false_alarm_rate(self, rate: float) -> Self:
-        """Set `threshold_` anew, for another rate, from the same `calibration_`; return the detector.
+    def update(
+        self, images: Images | torch.Tensor, progress: Progress = silent, *, calibrate: bool = True
+    ) -> Self:
+        """Learn from further normal images without fitting again, and return the detector.
 
-        A `ParameterError` says that the rate is not between 0 and 1, a `DataError` that there are no
-        calibration scores, as in models of format 1 and of the official codes, and a warning that they are
-        too few for the rate, with what the threshold promises then.
+        Parameters
+        ----------
+        images
+            Of the size that the model was fitted on.
+        progress
+            Told how far each stage is.
+        calibrate
+            Let the images count for the threshold, as the first ones do. Leave out images that were chosen
+            because the model was wrong about them: their scores are high by choice, and say nothing of how
+            often others are.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        DataError
+            When there are no images, or they are not what the model was fitted on, or the model file was
+            written by a version that did not keep what this takes.
         """
         self._require_fitted()
-        RATE.require("false_alarm_rate", rate)
-        if not len(self.calibration_):
-            raise DataError("this model has no calibration scores to set a threshold from: fit it again")
-        self.false_alarm_rate = rate
-        return self._set_threshold()
+        if len(images) == 0:
+            raise DataError("no images to learn from: give images of good parts")
+        updated = copy.copy(self)  # what fails half-way leaves the detector as it was
+        with considerate(progress) as progress:
+            scores = updated.learn_more(told(images, self._require_shape), calibrate, progress)
+        if scores is not None and calibrate:
+            known = np.flatnonzero(np.isfinite(scores))
+            updated.calibration_ = np.concatenate([self.calibration_, scores[known]])
+            updated.calibration_of_ = np.concatenate([self.calibration_of_, self.images_ + known])
+        updated.images_ = self.images_ + len(images)
+        if len(updated.calibration_):
+            updated._set_threshold()
+        vars(self).update(vars(updated))
+        return self
 
-    @property
-    def outliers(self) -> np.ndarray:
-        """The numbers (k,) of the training images whose scores do not count for the threshold.
+    def learn_more(
+        self, images: Images | torch.Tensor, calibrate: bool, progress: Progress
+    ) -> np.ndarray | None:
+        """Take normal images in that come after the `images_` before; of a copy that nobody else has.
 
-        When `robust`, these are the outliers of `anomaly_lib.evaluation.thresholds.upper_outliers`: rather
-        images of defects among the good ones, it is hoped, than good ones of a rare kind. What the threshold
-        promises is then for images like the others.
+        Returns
+        -------
+        numpy.ndarray or None
+            (n,) scores of these images, as of `learn`; ``None`` where `calibration_` has been brought up to
+            date already.
         """
-        numbers: np.ndarray = self.calibration_of_[self._outlying()]
-        return numbers
-
-    @property
-    def normal_scores(self) -> np.ndarray:
-        """The scores (n,) of `calibration_` that count: all but those of `outliers`."""
-        scores: np.ndarray = self.calibration_[~self._outlying()]
-        return scores
-
-    @property
-    def deciding_image(self) -> int | None:
-        """The number of the training image whose score the threshold lies just above; ``None``: unknown."""
-        below = np.where(self.calibration_ < self.threshold_, self.calibration_, -np.inf)
-        if not below.size or np.isinf(below).all() or self.calibration_of_[below.argmax()] < 0:
-            return None
-        return int(self.calibration_of_[below.argmax()])
+        raise DataError(f"{type(self).__name__} cannot learn on: fit it again on all images")
 
     # Scoring
 
@@ -257,28 +269,12 @@ class Detector(Persistent):
     def _check_parameters(self) -> None:
         require_all(self.constraints, self)
 
-    def _calibrate(self, scores: np.ndarray | None) -> Self:
-        """Set `calibration_` and `threshold_` to what `learn` returned."""
-        known = np.zeros(0, np.int64) if scores is None else np.flatnonzero(np.isfinite(scores))
-        self.calibration_of_ = known
-        self.calibration_ = np.zeros(0, np.float32) if scores is None else scores[known]
-        self.threshold_ = math.nan
-        return self if scores is None else self._set_threshold()
-
-    def _set_threshold(self) -> Self:
-        takes = self.calibration_takes
-        self.threshold_ = calibrated_threshold(self.normal_scores, self.false_alarm_rate, takes)
-        return self
-
-    def _outlying(self) -> np.ndarray:
-        return upper_outliers(self.calibration_) & self.robust
-
     def _forget(self) -> None:
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
 
     def _take_shape(self, batch: torch.Tensor) -> None:
-        self.input_shape_ = (batch.shape[2], batch.shape[3])
+        self.input_shape_ = self.input_shape_ or (batch.shape[2], batch.shape[3])
 
     def _require_shape(self, batch: torch.Tensor) -> None:
         """Raise a `DataError` for images of another size than those fitted on: no threshold is theirs."""

@@ -1,5 +1,6 @@
 """Several PatchCores, usually on different backbones, as one detector."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,18 @@ class Ensemble(Detector):
         scores = [member.fit_scores(images, progress, watch) for member in self.members]
         self._set_units()
         return self._mean([of_member for of_member in scores if of_member is not None])
+
+    def learn_more(self, images: Images | torch.Tensor, calibrate: bool, progress: Progress) -> np.ndarray:
+        """Update every member; scores stay in the same units."""
+        self.members = tuple(copy.copy(member) for member in self.members)
+        scores = []
+        for member in self.members:
+            before = len(member.calibration_)
+            member.update(images, progress, calibrate=calibrate)
+            own = np.full(len(images), np.nan, np.float32)
+            own[member.calibration_of_[before:] - member.images_ + len(images)] = member.calibration_[before:]
+            scores.append(own)
+        return self._mean(scores)
 
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by all members."""

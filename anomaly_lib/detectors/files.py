@@ -8,6 +8,7 @@ the size of the images that were fitted on as well.
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -35,6 +36,8 @@ from anomaly_lib.files import replace_folder, written_in_full
 from anomaly_lib.reading import opened, parse_json, read_within
 
 FORMAT = 3
+PREVIOUS = "previous"
+"""The folder in a model's that has the model as it was before it was updated."""
 _PACKAGES = ("anomaly_lib", "torch", "timm")
 _DESCRIPTION, _TENSORS = "model.json", "model.safetensors"
 # More text than any description has, and more nesting than any needs.
@@ -61,6 +64,7 @@ SAVED: Mapping[str, Constraint] = {
         }
     ),
     "input_shape": Optional(Each(Whole(1), 2, 2)),
+    "images": Whole(0),
     "threshold": Optional(FINITE),
 }
 """What the description of every detector says; the parameters have constraints of their own."""
@@ -99,6 +103,11 @@ class SavedTensors:
             raise _unfit(name, tensor)
         return tensor
 
+    def below(self, prefix: str) -> "SavedTensors":
+        """Take out all tensors whose names have a prefix, and return them by the rest of their names."""
+        names = [name for name in self._tensors if name.startswith(prefix)]
+        return SavedTensors({name[len(prefix) :]: self._tensors.pop(name) for name in names})
+
     def rest(self) -> dict[str, torch.Tensor]:
         """Return what has not been taken out, as it is."""
         return dict(self._tensors)
@@ -130,6 +139,8 @@ def write_model(folder: Path, description: Mapping[str, Any], tensors: Mapping[s
     document |= description
     document["checksum"] = _checksum(document)
     (folder / _DESCRIPTION).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    if tensors:
+        shutil.copymode(folder / _DESCRIPTION, folder / _TENSORS)  # which safetensors closes to others
 
 
 def read_model(
@@ -197,6 +208,7 @@ def read_description(folder: Path, constraints: Mapping[str, Constraint] = NOTHI
         if description["format"] < 3 and isinstance(description.get("transform"), dict):
             description["transform"].setdefault("multiple", 32)  # which no transform made use of
             description.setdefault("input_shape", None)
+            description.setdefault("images", 0)
         for name, constraint in constraints.items():
             if name not in description:
                 raise ValueError(f"{_DESCRIPTION} lacks {name}")
@@ -255,6 +267,13 @@ def new_model_folder(folder: Path) -> Iterator[Path]:
         require_replaceable(folder)  # something may have been put there in the meantime
 
 
+def copy_model(folder: Path, to: Path) -> None:
+    """Copy the files of the model in `folder`, without the one before it, into the existing folder `to`."""
+    if folder.is_symlink():
+        raise ModelFileError(f"{folder} is a link to another place: copy the model with what it links to")
+    shutil.copytree(folder, to, ignore=shutil.ignore_patterns(PREVIOUS), dirs_exist_ok=True)
+
+
 def require_replaceable(folder: Path) -> None:
     """Raise a `ModelFileError` when `folder` is there and holds anything but a model.
 
@@ -287,7 +306,7 @@ def _objection(folder: Path) -> str | None:
 
 
 def _is_of_a_model(path: Path) -> bool:
-    if path.name.startswith("member_") and path.is_dir():
+    if (path.name.startswith("member_") or path.name == PREVIOUS) and path.is_dir():
         return all(_is_of_a_model(inner) for inner in path.iterdir())
     return path.name in (_DESCRIPTION, _TENSORS) and path.is_file()
 

@@ -33,6 +33,7 @@ class Persistent(ABC):
     unsaved: ClassVar[frozenset[str]] = frozenset({"transform", "device"})
     transform: Transform
     input_shape_: tuple[int, int] | None = None
+    images_: int = 0
     calibration_: np.ndarray
     calibration_of_: np.ndarray
     threshold_: float
@@ -68,6 +69,7 @@ class Persistent(ABC):
             "parameters": self.parameters(),
             "transform": asdict(self.transform),
             "input_shape": self.input_shape_,
+            "images": self.images_,
             "threshold": nan_to_none(self.threshold_),
         }
 
@@ -121,6 +123,9 @@ class Persistent(ABC):
             raise ModelFileError("the model's calibration is of images with negative numbers: train it again")
         shape = description["input_shape"]
         self.input_shape_ = None if shape is None else (shape[0], shape[1])
+        self.images_ = description["images"]
+        if len(scores) and self.calibration_of_.max() >= self.images_:
+            raise ModelFileError("the model's calibration is of images that it has not seen: train it again")
         self.threshold_ = none_to_nan(description["threshold"])
 
     @abstractmethod

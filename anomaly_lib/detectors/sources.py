@@ -37,7 +37,7 @@ class TensorImages:
 
 
 class _Told:
-    """A source of images that tells of the first batch whenever it is iterated over."""
+    """A source of images that tells of every batch."""
 
     def __init__(self, images: Images, tell: Callable[[torch.Tensor], None]) -> None:
         self._images, self._tell = images, tell
@@ -46,14 +46,13 @@ class _Told:
         return len(self._images)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        for number, batch in enumerate(checked_batches(self._images)):
-            if number == 0:
-                self._tell(batch)
+        for batch in checked_batches(self._images):
+            self._tell(batch)
             yield batch
 
 
-def first_batch_told(images: Images | torch.Tensor, tell: Callable[[torch.Tensor], None]) -> Images:
-    """Return the images as a source that calls `tell` with its first batch, checked."""
+def told(images: Images | torch.Tensor, tell: Callable[[torch.Tensor], None]) -> Images:
+    """Return the images as a source that calls `tell` with every batch, checked."""
     return _Told(TensorImages(images) if isinstance(images, torch.Tensor) else images, tell)
 
 

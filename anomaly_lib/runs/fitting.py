@@ -38,11 +38,7 @@ class Fitted:
         """Return what was done, for a person."""
         number = len(self.used) + len(self.left_out)
         said = [f"fitted on {len(self.used)} of {number} pictures"]
-        for path, reason in list(self.left_out.items())[:_NAMED]:
-            said.append(f"left out: {path}: {reason}")
-        if len(self.left_out) > _NAMED:
-            said.append(f"left out: {len(self.left_out) - _NAMED} more")
-        return said + self.summary.sentences()[1:]
+        return said + left_out_sentences(self.left_out) + self.summary.sentences()[1:]
 
 
 def fit_folder(
@@ -70,7 +66,7 @@ def fit_folder(
         raise DataError(f"there are no pictures in {good}: give a folder of photographs of good parts")
     # The name is that of the folder, wherever it is called from.
     detector = make_detector(Category(good.resolve().name, tuple(files), ()), geometry)
-    used, left_out = _readable(files, progress)
+    used, left_out = readable_pictures(files, progress)
     if not used:
         raise DataError(f"none of the {len(files)} pictures in {good} can be read: {left_out[files[0]]}")
     category = Category(good.resolve().name, used, ())
@@ -79,7 +75,13 @@ def fit_folder(
     return Fitted(detector, used, left_out, Summary.of(detector, used, used))
 
 
-def _readable(files: list[Path], progress: Progress) -> tuple[tuple[Path, ...], dict[Path, str]]:
+def left_out_sentences(left_out: Mapping[Path, str]) -> list[str]:
+    """Return which pictures were left out and why, for a person."""
+    said = [f"left out: {path}: {reason}" for path, reason in list(left_out.items())[:_NAMED]]
+    return said + ([f"left out: {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else [])
+
+
+def readable_pictures(files: list[Path], progress: Progress) -> tuple[tuple[Path, ...], dict[Path, str]]:
     """Return the files that can be read, and why others cannot."""
     used, left_out = [], {}
     for number, (path, found) in enumerate(zip(files, decode_ahead(_size, files, 16), strict=True), start=1):

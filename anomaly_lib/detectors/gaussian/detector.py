@@ -6,6 +6,7 @@ in Pretrained Deep Features", IEEE TIM 2021. The image scores follow the authors
 threshold from held-out images, are ours.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.files import SavedTensors
-from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, FrozenDetector, lasting_weights
+from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, Features, lasting_weights
+from anomaly_lib.detectors.gaussian.features import GaussianFeatures
 from anomaly_lib.detectors.gaussian.level_models import (
     Distance,
     LevelModel,
@@ -33,26 +35,25 @@ from anomaly_lib.detectors.gaussian.level_statistics import (
     FOLDS,
     GaussianStatistics,
     LevelStatistics,
-    folds_of,
     in_order,
     pool,
 )
-from anomaly_lib.detectors.gaussian.levels import localising_levels, require_levels, whole_transform
+from anomaly_lib.detectors.gaussian.levels import require_levels, whole_transform
 from anomaly_lib.detectors.gaussian.sigma import sigma_table, sigma_thresholds
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Interval, Optional, Whole
 from anomaly_lib.detectors.sources import Images
 from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.kernels.augment import AUGMENTATIONS, Change, augmentation_of
+from anomaly_lib.kernels.augment import AUGMENTATIONS
 from anomaly_lib.kernels.patches import smooth_maps
 from anomaly_lib.networks.backbone import level_layers
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.networks.names import DEFAULT_BACKBONE
-from anomaly_lib.progress import Progress, silent
+from anomaly_lib.progress import Progress
 
 
-class Gaussian(FrozenDetector):
+class Gaussian(GaussianFeatures):
     """Detector by distance from the normal distribution of each level's features.
 
     The score of an image is the mean over the levels (the sum predictor of the paper) of the distances of its
@@ -114,6 +115,7 @@ class Gaussian(FrozenDetector):
     }
     calibration_takes: ClassVar[str] = "three"
     models_: list[LevelModel]
+    statistics_: GaussianStatistics | None
     map_models_: dict[int, LinearDistance]
 
     def __init__(
@@ -159,7 +161,15 @@ class Gaussian(FrozenDetector):
 
     def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fit a Gaussian a level on the features of normal `images`, in one pass through the network."""
-        return in_order(self._learn_statistics(self.collect(images, progress)), len(images), self.fold)
+        return in_order(self._learn_statistics(self.collect(images, progress)), len(images))
+
+    def learn_more(self, images: Images | torch.Tensor, calibrate: bool, progress: Progress) -> None:
+        """Add further images to the statistics and fit on all of them; every score is set anew."""
+        if self.statistics_ is None:
+            raise DataError("this model was saved without its statistics: fit it again on all images")
+        statistics = copy.deepcopy(self.statistics_)
+        statistics.merge(self.collect(images, progress, first=self.images_, hold_out=calibrate))
+        self._take_scores(self._learn_statistics(statistics))
 
     def fit_statistics(self, statistics: GaussianStatistics) -> Self:
         """Fit on what `collect` returned, for one set of images or for several merged, in place of `fit`.
@@ -169,9 +179,10 @@ class Gaussian(FrozenDetector):
         DataError
             When there were fewer than two images, or they are all the same.
         """
-        self._calibrate(self._learn_statistics(statistics))
-        self.calibration_of_ = np.full(len(self.calibration_), -1)  # of merged statistics nobody knows
-        return self
+        statistics.forget_numbers()
+        self._take_scores(self._learn_statistics(statistics))
+        self.images_ = statistics.levels()[0].images
+        return self._set_threshold()
 
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the distance of their features from the normal ones."""
@@ -205,63 +216,11 @@ class Gaussian(FrozenDetector):
         by_level = dict(zip(self.levels, scores.parts.values(), strict=True))
         return {"sigma": sigma_table(by_level, self.sigma_thresholds(), labels)}
 
-    # Section III-A of the TIM paper: the features of each level
-
-    def backbone_layers(self) -> Sequence[str]:
-        """Return the layers of the levels."""
-        layers = level_layers(self.backbone)
-        return [layers[level] for level in self.levels]
-
-    def collect(self, images: Images | torch.Tensor, progress: Progress = silent) -> GaussianStatistics:
-        """Return what `fit` needs to know of the images; of several sets it can be merged.
-
-        A `DataError` says what is wrong with the images.
-        """
-        fold_of = torch.from_numpy(folds_of(len(images), self.fold))
-        statistics = None
-        for number, change in enumerate(self._passes()):
-            first = 0
-            for features in self.features(images, progress, change):
-                folds = fold_of[first : first + len(features)]
-                first += len(features)
-                statistics = statistics or self._no_statistics(features)
-                if number == 0:
-                    statistics.hold_out(features.maps, folds)
-                if number > 0 or not self.augment:
-                    statistics.add(features.maps, folds)
-        if statistics is None:
-            raise DataError("no images to fit on: the source of images says it has some and gives none")
-        return statistics
-
-    def pooled_features(
-        self, images: Images | torch.Tensor, progress: Progress = silent, change: Change | None = None
-    ) -> list[torch.Tensor]:
-        """Return each level's pooled features (n, d), float64 on the CPU; no fit is needed.
-
-        `change`, if any, is done to the batches before the network sees them.
-        """
-        pooled = [
-            [pool(level).cpu() for level in features.maps]
-            for features in self.features(images, progress, change)
-        ]
-        return [torch.cat(level) for level in zip(*pooled, strict=True)]
-
-    def _passes(self) -> list[Change | None]:
-        """Return what is done to the images in each pass: first nothing, then what augmentation asks for."""
-        augmentation = augmentation_of(self.augment, torch.Generator().manual_seed(self.seed))
-        return [None, *([augmentation] * self.augment_passes if self.augment else [])]
-
-    def _no_statistics(self, features: Features) -> GaussianStatistics:
-        """Return statistics of no images, ready for features like these."""
-        strides = [features.size[0] / maps.shape[2] for maps in features.maps]
-        localising = localising_levels(self.levels, self.map_levels, strides)
-        positions = [self.localises and localises for localises in localising]
-        rows = self.reduction != "none" or self.distance == "ocsvm"
-        return GaussianStatistics(self.fold, positions=positions, rows=rows)
-
     # Section III-B: the Gaussian of each level
 
-    def _learn_statistics(self, statistics: GaussianStatistics) -> np.ndarray:
+    def _learn_statistics(self, statistics: GaussianStatistics) -> tuple[np.ndarray, np.ndarray]:
+        """Fit, and return the numbers (n,) and scores (n,) of the images that were held out."""
+        self.statistics_ = statistics
         levels = statistics.levels()
         if levels[0].images < 2:
             raise DataError("a single image to fit on: Gaussian needs at least two images of good parts")
@@ -308,10 +267,16 @@ class Gaussian(FrozenDetector):
 
     # The threshold, from images that were not fitted on (not in the paper)
 
-    def _held_out_scores(self, statistics: GaussianStatistics) -> np.ndarray:
-        """Return the scores (n,) of the held-out folds, each by models that were not fitted on it."""
-        scores = [np.zeros(0, np.float32)]
-        for fold, pooled in statistics.held_out():
+    def _take_scores(self, held_out: tuple[np.ndarray, np.ndarray]) -> None:
+        numbers, scores = held_out
+        known = np.isfinite(scores)
+        self.calibration_of_, self.calibration_ = numbers[known], scores[known]
+
+    def _held_out_scores(self, statistics: GaussianStatistics) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers and scores of the held-out folds, each by models that were not fitted on it."""
+        scores, all_numbers = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
+        for fold, numbers, pooled in statistics.held_out():
+            all_numbers.append(numbers.numpy())
             models = self.models_
             if self.fold is None:
                 others = statistics.levels(without=fold)
@@ -320,14 +285,16 @@ class Gaussian(FrozenDetector):
                     continue
                 models = self._fit_pooled(others)
             scores.append(self._distances(pooled, models).mean(dim=0).float().cpu().numpy())
-        return np.concatenate(scores)
+        return np.concatenate(all_numbers), np.concatenate(scores)
 
     # Saving and loading
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the models of the levels, of pooled features and of positions."""
         pooled = level_tensors("pooled", dict(zip(self.levels, self.models_, strict=True)))
-        return pooled | level_tensors("positions", self.map_models_)
+        fitted = pooled | level_tensors("positions", self.map_models_)
+        kept = {} if self.statistics_ is None else self.statistics_.tensors()
+        return fitted | {f"statistics.{name}": tensor for name, tensor in kept.items()}
 
     @property
     def lowest_score(self) -> float:
@@ -336,6 +303,7 @@ class Gaussian(FrozenDetector):
 
     def restore_tensors(self, tensors: SavedTensors) -> None:
         """Take over the models of the levels."""
+        kept = tensors.below("statistics.")
         pooled = level_models("pooled", self.levels, tensors, self.device, torch.float64)
         self.map_models_ = level_models("positions", self.levels, tensors, self.device, torch.float32)
         self.models_ = list(pooled.values())
@@ -347,3 +315,8 @@ class Gaussian(FrozenDetector):
             require_form(pooled[level], maps.shape[1], self.distance, self.reduction, own_means=False)
             if positions := self.map_models_.get(level):
                 require_form(positions, maps.shape[1], self.distance, self.reduction, self.position_means)
+        self.statistics_ = None
+        if kept.names():
+            dimensions = [maps.shape[1] for maps in self.maps_of_nothing()]
+            self.statistics_ = self.no_statistics(set(self.map_models_)).restore(kept, dimensions)
+        kept.require_empty()

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from anomaly_lib.detectors.gaussian.moments import Moments
+from anomaly_lib.detectors.files import SavedTensors
+from anomaly_lib.detectors.gaussian.moments import Moments, restored_moments
 from anomaly_lib.errors import DataError
 
 # Positions a side whose features enter the covariance of the maps. Neighbours on a finer grid say the same
@@ -100,6 +102,27 @@ class LevelStatistics:
         if self.keeps_rows:
             self._rows += other._rows
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all of it, by name: nothing of no images."""
+        if not self.images:
+            return {}
+        named = {f"pooled.{name}": value for name, value in self.pooled.tensors().items()}
+        if self.keeps_positions:
+            named |= {f"positions.{name}": value for name, value in self.positions.tensors().items()}
+            named["position_sum"] = self.position_sum
+        return named | ({"rows": self.rows} if self.keeps_rows else {})
+
+    def restore(self, saved: SavedTensors, prefix: str, columns: int) -> None:
+        """Take over what `tensors` returned, of vectors (`columns`,), from names with this `prefix`."""
+        if f"{prefix}pooled.count" not in saved.names():
+            return
+        self.pooled = restored_moments(saved, f"{prefix}pooled.", columns)
+        if self.keeps_positions:
+            self.positions = restored_moments(saved, f"{prefix}positions.", columns)
+            self.position_sum = saved.take(f"{prefix}position_sum", None, None, columns, dtype=torch.float64)
+        if self.keeps_rows:
+            self._rows = [saved.take(f"{prefix}rows", self.images, columns, dtype=torch.float64)]
+
     def position_means(self) -> torch.Tensor:
         """Return the mean of every position (h, w, d), float64."""
         return self.position_sum / self.images
@@ -134,6 +157,7 @@ class GaussianStatistics:
         self._fold, self._rows, self._positions = fold, rows, tuple(positions)
         # With a fold: all images but the fold's are one portion. Without: each fold is one.
         self._portions = [self._empty(self._positions) for _ in range(FOLDS if fold is None else 1)]
+        # By fold, of every batch: the numbers of the images, and their pooled features by level.
         self._held_out: list[list[list[torch.Tensor]]] = [[] for _ in range(FOLDS)]
 
     def add(self, features: Sequence[torch.Tensor], folds: torch.Tensor) -> None:
@@ -145,12 +169,13 @@ class GaussianStatistics:
                 for level, maps, rows in zip(portion, features, pooled, strict=True):
                     level.add(maps, rows, chosen.to(maps.device))
 
-    def hold_out(self, features: Sequence[torch.Tensor], folds: torch.Tensor) -> None:
-        """Keep the pooled features of the images to hold out; arguments as of `add`."""
+    def hold_out(self, features: Sequence[torch.Tensor], folds: torch.Tensor, numbers: torch.Tensor) -> None:
+        """Keep the pooled features of the images to hold out, with their `numbers` (n,); else as `add`."""
         for number in range(FOLDS) if self._fold is None else [self._fold]:
             chosen = folds == number
             if chosen.any():
-                self._held_out[number].append([pool(maps)[chosen.to(maps.device)] for maps in features])
+                pooled = [pool(maps)[chosen.to(maps.device)] for maps in features]
+                self._held_out[number].append([numbers[chosen], *pooled])
 
     def merge(self, other: "GaussianStatistics") -> None:
         """Take in other images, seen by a detector with the same parameters."""
@@ -172,11 +197,49 @@ class GaussianStatistics:
                     level.merge(other)
         return merged
 
-    def held_out(self) -> Iterator[tuple[int, list[torch.Tensor]]]:
-        """Yield the number of each fold with images held out, and their pooled features (n, d) by level."""
+    def held_out(self) -> Iterator[tuple[int, torch.Tensor, list[torch.Tensor]]]:
+        """Yield of each fold with images held out: its number, theirs (n,), their pooled features (n, d)."""
         for fold, batches in enumerate(self._held_out):
             if batches:
-                yield fold, [torch.cat(level) for level in zip(*batches, strict=True)]
+                numbers, *pooled = (torch.cat(parts) for parts in zip(*batches, strict=True))
+                yield fold, numbers, pooled
+
+    def forget_numbers(self) -> None:
+        """Forget which images were held out: of merged sets nobody knows."""
+        for batches in self._held_out:
+            for batch in batches:
+                batch[0] = torch.full_like(batch[0], -1)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all of it, by name."""
+        named: dict[str, torch.Tensor] = {}
+        for place, portion in enumerate(self._portions):
+            for number, level in enumerate(portion):
+                named |= {f"{place}.{number}.{name}": value for name, value in level.tensors().items()}
+        for fold, numbers, pooled in self.held_out():
+            named |= {f"held_out.{fold}.{place}": rows for place, rows in enumerate([numbers, *pooled])}
+        return named
+
+    def restore(self, saved: SavedTensors, dimensions: Sequence[int]) -> Self:
+        """Take over what `tensors` returned, of levels with so many `dimensions`, where there is nothing yet.
+
+        Raises
+        ------
+        ModelFileError
+            When something is missing or of another shape.
+        """
+        for place, portion in enumerate(self._portions):
+            for number, (level, columns) in enumerate(zip(portion, dimensions, strict=True)):
+                level.restore(saved, f"{place}.{number}.", columns)
+        for fold in range(FOLDS):
+            if f"held_out.{fold}.0" in saved.names():
+                numbers = saved.take(f"held_out.{fold}.0", None, dtype=torch.int64)
+                rows = [
+                    saved.take(f"held_out.{fold}.{place}", len(numbers), columns, dtype=torch.float64)
+                    for place, columns in enumerate(dimensions, start=1)
+                ]
+                self._held_out[fold].append([numbers, *rows])
+        return self
 
     def _empty(self, positions: Sequence[bool]) -> list[LevelStatistics]:
         return [LevelStatistics(rows=self._rows, positions=kept) for kept in positions]
@@ -198,12 +261,11 @@ def folds_of(images: int, fold: int | None) -> np.ndarray:
     return folds
 
 
-def in_order(scores: np.ndarray, images: int, fold: int | None) -> np.ndarray:
-    """Return the scores (k,) of held-out images, fold after fold, as (images,), nan of the others."""
-    folds = folds_of(images, fold)
-    numbers = range(FOLDS) if fold is None else [fold]
+def in_order(held_out: tuple[np.ndarray, np.ndarray], images: int) -> np.ndarray:
+    """Return the scores of all `images` (n,), from numbers and scores of those held out, else nan."""
+    numbers, scores = held_out
     of_all = np.full(images, np.nan, np.float32)
-    of_all[np.concatenate([np.flatnonzero(folds == number) for number in numbers])] = scores
+    of_all[numbers] = scores
     return of_all
 
 

@@ -10,6 +10,9 @@ from typing import Self
 
 import torch
 
+from anomaly_lib.detectors.files import SavedTensors
+from anomaly_lib.errors import ModelFileError
+
 # Rows are collected until there are as many: one large product instead of many small ones.
 CHUNK = 1024
 
@@ -50,6 +53,17 @@ class Moments:
             self._settle()
             before, self.count = self.count, self.count + other.count
             self._join(before, other)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the moments of at least one vector, by name."""
+        self._settle()
+        return {
+            "count": torch.tensor(self.count),
+            "mean": self._mean.clone(),  # the fitted model has it too, and files do not share tensors
+            "scatter": self._scatter,
+            "cubic": self._cubic,
+            "quartic": self._quartic,
+        }
 
     @property
     def mean(self) -> torch.Tensor:
@@ -166,3 +180,16 @@ def whitening(covariance: torch.Tensor) -> torch.Tensor:
     varying = variances > cutoff * variances.max()
     whitened: torch.Tensor = (directions[:, varying] / variances[varying].sqrt()).T
     return whitened
+
+
+def restored_moments(saved: SavedTensors, prefix: str, columns: int) -> Moments:
+    """Return the moments of vectors (`columns`,) that `Moments.tensors` returned, at names with a prefix."""
+    moments = Moments()
+    moments.count = int(saved.take(f"{prefix}count", dtype=torch.int64))
+    if moments.count < 1:
+        raise ModelFileError("the model has statistics of no images: train it again")
+    moments._mean = saved.take(f"{prefix}mean", columns, dtype=torch.float64)
+    moments._scatter = saved.take(f"{prefix}scatter", columns, columns, dtype=torch.float64)
+    moments._cubic = saved.take(f"{prefix}cubic", columns, dtype=torch.float64)
+    moments._quartic = saved.take(f"{prefix}quartic", dtype=torch.float64)
+    return moments

@@ -26,7 +26,13 @@ from anomaly_lib.detectors.parameters import (
     Text,
     Whole,
 )
-from anomaly_lib.detectors.patch_svdd.embedding import PatchEncoder, in_shape, mean_image, require_size
+from anomaly_lib.detectors.patch_svdd.embedding import (
+    PatchEncoder,
+    in_shape,
+    mean_image,
+    read_pixels,
+    require_size,
+)
 from anomaly_lib.detectors.patch_svdd.network import LARGE, SMALL, STEP
 from anomaly_lib.detectors.patch_svdd.official import encoder_shapes, read_official_patch_svdd
 from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, PatchPlace, Sampling
@@ -175,6 +181,15 @@ class PatchSVDD(Detector):
         self.patch_banks_ = self._filled_banks(weights, pixels, mean, progress)
         return self._leave_one_out(pixels, progress) if self.threshold_images else None
 
+    def learn_more(
+        self, images: Images | torch.Tensor, calibrate: bool, progress: Progress
+    ) -> np.ndarray | None:
+        """Add the patches of further images to the memory banks, embedded by the encoder as it is."""
+        pixels = self._read(images, progress, tuple(self.patch_banks_.encoder.mean_image.shape[1:]))
+        sampling = Sampling(self.sampler, self.coreset, self.seed)
+        self.patch_banks_ = self.patch_banks_.extended(pixels, self.images_, sampling, progress)
+        return self._leave_one_out(pixels, progress, self.images_) if calibrate else None
+
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the product of the maps of both levels.
 
@@ -218,19 +233,11 @@ class PatchSVDD(Detector):
         """Raise a `DataError` when the size is not that of the mean image."""
         require_size((fitted.size, fitted.size), (asked.size, asked.size))
 
-    def _read(self, images: Images | torch.Tensor, progress: Progress) -> torch.Tensor:
-        """Return all images as (n, 3, h, w) uint8."""
-        pixels: list[torch.Tensor] = []
-        for batch in track(checked_batches(images), "read", len(images), progress):
-            if min(batch.shape[2:]) < self.K:
-                raise ParameterError(
-                    f"images of {batch.shape[3]} x {batch.shape[2]} pixels are smaller than patches of "
-                    f"{self.K}: use larger ones" + (", or K = 32" if self.K == LARGE else "")
-                )
-            if pixels and self.transform.whole:
-                batch = in_shape(batch, pixels[0].shape[2:])
-            pixels.append(batch.mul(255).round_().clamp_(0, 255).to(self.device, torch.uint8))
-        return torch.cat(pixels)
+    def _read(
+        self, images: Images | torch.Tensor, progress: Progress, shape: Sequence[int] = ()
+    ) -> torch.Tensor:
+        batches = track(checked_batches(images), "read", len(images), progress)
+        return read_pixels(batches, self.K, whole=self.transform.whole, shape=shape).to(self.device)
 
     # Section 3: training
 
@@ -272,14 +279,17 @@ class PatchSVDD(Detector):
 
     # The threshold, from normal images alone (not in the paper)
 
-    def _leave_one_out(self, pixels: torch.Tensor, progress: Progress) -> np.ndarray:
-        """Return the scores (m,) of some of the training images against the patches of all others."""
-        if len(pixels) == 1:
+    def _leave_one_out(self, pixels: torch.Tensor, progress: Progress, first: int = 0) -> np.ndarray:
+        """Return the scores (n,) of training images, numbered from `first`, against the patches of others.
+
+        Only some are scored, evenly spread; it is nan of the others.
+        """
+        if first + len(pixels) == 1:
             return np.full(1, np.nan, np.float32)
         number = min(self.threshold_images, len(pixels))
         numbers = torch.arange(number, device=pixels.device) * len(pixels) // number
         scores = [
-            self.patch_banks_.maps(pixels[batch], batch)["product"].flatten(1).amax(dim=1).cpu()
+            self.patch_banks_.maps(pixels[batch], first + batch)["product"].flatten(1).amax(dim=1).cpu()
             for batch in track(numbers.split(_SCORED), "threshold", len(numbers), progress)
         ]
         # Where a small bank has no patches of other images, infinite distances have made nan.
@@ -318,18 +328,8 @@ class PatchSVDD(Detector):
             numbers[side] = tensors.take(f"patch_numbers_{side}", len(banks[side]), dtype=torch.int64)
             if not len(banks[side]) or int(numbers[side].min()) < 0:
                 raise ModelFileError(f"the memory bank in {folder} is damaged: train it again")
-        self._require_whole(encoder, numbers, folder)
         self.patch_banks_ = PatchBanks(encoder, banks, numbers)
-
-    def _require_whole(
-        self, encoder: PatchEncoder, numbers: Mapping[int, torch.Tensor], folder: Path
-    ) -> None:
-        """Raise `ModelFileError` where banks that keep all patches are not those of whole images."""
-        if self.sampler != "identity":
-            return
-        images = {len(of_side) / encoder.patches(side) for side, of_side in numbers.items()}
-        whole = all(torch.equal(of_side, torch.arange(len(of_side))) for of_side in numbers.values())
-        if not whole or len(images) > 1 or not all(number.is_integer() for number in images):
+        if self.sampler == "identity" and not self.patch_banks_.of_whole_images():
             raise ModelFileError(
                 f"the memory banks in {folder} are not those of whole images: train it again"
             )

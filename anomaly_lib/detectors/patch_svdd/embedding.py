@@ -1,12 +1,12 @@
 """Embeddings of all patches of an image in one pass: the encoder, the mean image and where patches lie."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 
-from anomaly_lib.detectors.patch_svdd.network import HierarchicalEncoder
-from anomaly_lib.errors import DataError
+from anomaly_lib.detectors.patch_svdd.network import LARGE, HierarchicalEncoder
+from anomaly_lib.errors import DataError, ParameterError
 
 # Images embedded at a time: the first layers' maps take 8 MB each.
 EMBEDDED = 2
@@ -68,6 +68,26 @@ def mean_image(pixels: torch.Tensor) -> torch.Tensor:
     for image in pixels:
         total += image
     return (total.double() / (255 * len(pixels))).float()
+
+
+def read_pixels(
+    batches: Iterable[torch.Tensor], least: int, *, whole: bool, shape: Sequence[int] = ()
+) -> torch.Tensor:
+    """Return all images as (n, 3, h, w) uint8; whole pictures in this shape, or in that of the first.
+
+    A `ParameterError` says that one is smaller than `least` pixels.
+    """
+    pixels = []
+    for batch in batches:
+        if min(batch.shape[2:]) < least:
+            raise ParameterError(
+                f"images of {batch.shape[3]} x {batch.shape[2]} pixels are smaller than patches of {least}: "
+                "use larger ones" + (", or K = 32" if least == LARGE else "")
+            )
+        shape = shape or batch.shape[2:]
+        batch = in_shape(batch, shape) if whole else batch
+        pixels.append(batch.mul(255).round_().clamp_(0, 255).to(torch.uint8))
+    return torch.cat(pixels)
 
 
 def in_shape(images: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

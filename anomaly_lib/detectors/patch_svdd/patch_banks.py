@@ -1,7 +1,7 @@
 """Memory banks of Patch SVDD: embeddings of normal patches, for each size of patches, and their search."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
@@ -75,6 +75,31 @@ class PatchBanks:
             numbers[side] = chosen.cpu()
             del rows  # before the next bank
         return cls(encoder, banks, numbers)
+
+    def of_whole_images(self) -> bool:
+        """Return whether the banks have all patches of some images, and the same of each size."""
+        images = {len(of_side) / self.encoder.patches(side) for side, of_side in self.numbers.items()}
+        whole = all(torch.equal(of_side, torch.arange(len(of_side))) for of_side in self.numbers.values())
+        return whole and len(images) == 1 and all(number.is_integer() for number in images)
+
+    def extended(
+        self, pixels: torch.Tensor, first: int, sampling: Sampling, progress: Progress
+    ) -> "PatchBanks":
+        """Return the banks with patches of images (n, 3, h, w) uint8 that are numbered from `first` on.
+
+        Thinned-out banks take in as many rows an image as they have.
+        """
+        embeddings = _embeddings(self.encoder, pixels, progress)
+        banks, numbers = {}, {}
+        generator = torch.Generator().manual_seed(sampling.seed)
+        for side, bank in self.banks.items():
+            rows = embeddings.pop(side).flatten(0, 2)
+            share = min(1.0, len(bank) / max(1, first * self.encoder.patches(side)))
+            chosen = replace(sampling, coreset=share).chosen(rows, generator, progress)
+            banks[side] = torch.cat([bank, rows[chosen]])
+            here = chosen.cpu() + first * self.encoder.patches(side)
+            numbers[side] = torch.cat([self.numbers[side], here])
+        return PatchBanks(self.encoder, banks, numbers)
 
     def maps(
         self, images: torch.Tensor, image_numbers: torch.Tensor | None = None

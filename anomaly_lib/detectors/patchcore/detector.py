@@ -24,6 +24,7 @@ from anomaly_lib.detectors.patchcore.calibration import (
 from anomaly_lib.detectors.patchcore.memory_bank import (
     BUFFER,
     Keep,
+    KeepFarthest,
     KeepNumber,
     KeepShare,
     MemoryBank,
@@ -158,17 +159,34 @@ class PatchCore(FrozenDetector):
     def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fill the memory bank with a coreset of the patches of normal `images`."""
         generator = torch.Generator().manual_seed(self.seed)
-        builder = self.bank_builder(generator, progress)
-        calibration_images, first = CalibrationImages(len(images)), 0
+        return self._filled(self.bank_builder(generator, progress), images, 0, progress)
+
+    def learn_more(self, images: Images | torch.Tensor, calibrate: bool, progress: Progress) -> np.ndarray:
+        """Add to the memory bank what it covers least of the patches of further images.
+
+        As many rows an image as it has so far. The scores in `calibration_` of earlier images stay as they
+        were: to more rows they could only be nearer.
+        """
+        bank = self.memory_bank_
+        first = self.images_ or int(bank.image_of.max()) + 1
+        keep = KeepFarthest(len(bank) / max(first, 1))
+        builder = MemoryBankBuilder(keep, torch.Generator(), self.buffer, bank)
+        return self._filled(builder, images, first, progress)
+
+    def _filled(
+        self, builder: MemoryBankBuilder, images: Images | torch.Tensor, first: int, progress: Progress
+    ) -> np.ndarray:
+        """Fill the memory bank with images, numbered from `first` on, and return their scores (n,)."""
+        calibration_images, number = CalibrationImages(len(images)), first
         for features in self.features(images, progress):
             patches = PatchMaps(features.maps, self.embed)
-            numbers = torch.arange(first, first + len(features))
+            numbers = torch.arange(number, number + len(features))
             builder.add(patches, numbers)
             calibration_images.add(patches, numbers)
-            first += len(features)
+            number += len(features)
         self.take(builder.finish())
-        scores = np.full(first, np.nan, np.float32)
-        scores[calibration_images.numbers] = leave_one_out_scores(
+        scores = np.full(number - first, np.nan, np.float32)
+        scores[calibration_images.numbers - first] = leave_one_out_scores(
             calibration_images,
             self.memory_bank_,
             self._index,

@@ -9,7 +9,7 @@ import torch
 
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.errors import ModelFileError
-from anomaly_lib.kernels.coreset import random_projection
+from anomaly_lib.kernels.coreset import greedy_coreset, random_projection
 from anomaly_lib.kernels.neighbors import NeighborIndex
 
 log = logging.getLogger(__name__)
@@ -158,6 +158,11 @@ class Portion:
         self._image_of.append(image_of)
         self.size += len(projected)
 
+    @property
+    def images(self) -> int:
+        """How many images the patches are of."""
+        return len(torch.cat(self._image_of).unique())
+
     def projected(self) -> torch.Tensor:
         """Return the patches (n, PROJECTION) on the projection."""
         return torch.cat(self._projected)
@@ -223,6 +228,21 @@ class KeepNumber:
         addition = projected[new]
         del projected  # before the features take its place
         return bank.chosen(old).joined(portion.bank(new - before, addition, bank.projection))
+
+
+@dataclass(frozen=True)
+class KeepFarthest:
+    """Keep so many rows an image of what the bank covers least, beginning with the farthest from it."""
+
+    rows_an_image: float
+
+    def thinned(self, bank: MemoryBank, portion: Portion) -> MemoryBank:
+        """Return the bank with the patches behind its rows that a greedy coreset would add to it."""
+        projected = portion.projected()
+        size = min(len(projected), max(1, round(self.rows_an_image * portion.images)))
+        distances = NeighborIndex(bank.projected, queries=len(projected)).search(projected)[0][:, 0]
+        chosen = greedy_coreset(projected, size, distances)
+        return bank.joined(portion.bank(chosen, projected[chosen], bank.projection))
 
 
 class MemoryBankBuilder:
