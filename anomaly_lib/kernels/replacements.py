@@ -12,7 +12,11 @@ from anomaly_lib.kernels.neighbors import NeighborIndex
 
 
 def replacement_rows(
-    patches: torch.Tensor, image_of: torch.Tensor, bank: torch.Tensor, bank_image_of: torch.Tensor
+    patches: torch.Tensor,
+    image_of: torch.Tensor,
+    bank: torch.Tensor,
+    bank_image_of: torch.Tensor,
+    covered: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the patches that take the place of each image's rows, and of which image's.
 
@@ -27,6 +31,8 @@ def replacement_rows(
         (n,) the image of each patch.
     bank, bank_image_of
         (m, d) and (m,), the coreset and the images of its rows.
+    covered
+        (n,) squared distances of the patches to further rows, which are of none of these images.
 
     Returns
     -------
@@ -34,9 +40,12 @@ def replacement_rows(
         The numbers of the patches (r,) int64, and the images (r,) that they replace rows of.
     """
     index = NeighborIndex(bank, bank_image_of)
-    nearest = bank_image_of[index.search(patches)[1][:, 0]]
+    covered = torch.full((len(patches),), torch.inf, device=patches.device) if covered is None else covered
+    to_nearest, rows = index.search(patches)
+    nearest = bank_image_of[rows[:, 0]]
     distances = index.search(patches, groups=nearest)[0][:, 0]  # to rows of other images than that
-    orphans = (nearest != image_of).nonzero().flatten()
+    distances = torch.minimum(distances, covered)
+    orphans = ((nearest != image_of) & (to_nearest[:, 0] < covered)).nonzero().flatten()
     orphans = orphans[nearest[orphans].argsort(stable=True)]
     images, numbers = nearest[orphans].unique_consecutive(return_counts=True)
     chosen, instead_of = [orphans[:0]], [image_of[:0]]

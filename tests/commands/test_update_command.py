@@ -98,7 +98,9 @@ def test_undo_takes_nothing_else(model: Path) -> None:
         CliRunner().invoke(main, ["update", "--undo", str(model), "x.png"])
     )
     (model / "previous").symlink_to(model)
-    assert "holds other files than a model" in error_of(CliRunner().invoke(main, ["update", "--undo", str(model)]))
+    assert "holds other files than a model" in error_of(
+        CliRunner().invoke(main, ["update", "--undo", str(model)])
+    )
 
 
 def test_a_model_may_be_read_by_others(model: Path) -> None:

@@ -83,7 +83,7 @@ def lines(places: Places) -> Words:
     assert isinstance(data, click.Group)
     others = [_plain(("data", name), command, places) for name, command in data.commands.items()]
     others += [
-        _plain((name,), main.commands[name], places) for name in ("tables", "demo", "predict", "threshold")
+        _plain((name,), main.commands[name], places) for name in ("tables", "demo", "predict", "threshold", "update")
     ]
     evaluate = _chained(main.commands["evaluate"], places)
     others.append(_chained(main.commands["fit"], places))

@@ -79,14 +79,20 @@ class Replacements:
         return cls(bank.rows[:0], bank.image_of[:0])
 
     @classmethod
-    def of_greedy_coreset(cls, images: CalibrationImages, bank: MemoryBank) -> Self:
-        """Return those of a greedy coreset, from the patches of the images."""
+    def of_greedy_coreset(cls, images: CalibrationImages, bank: MemoryBank, before: int = 0) -> Self:
+        """Return those of a greedy coreset, from the patches of the images.
+
+        The first `before` rows were there before these images.
+        """
         projected, image_of = [], []
         for features, numbers in images:
             projected.append(features.flatten(0, 2) @ bank.projection)
-            image_of.append(_image_of_patches(features, numbers))
+            image_of.append(image_of_patches(features, numbers))
+        patches, covered = torch.cat(projected), None
+        if before:
+            covered = NeighborIndex(bank.projected[:before], queries=len(patches)).search(patches)[0][:, 0]
         chosen, instead_of = replacement_rows(
-            torch.cat(projected), torch.cat(image_of), bank.projected, bank.image_of
+            patches, torch.cat(image_of), bank.projected[before:], bank.image_of[before:], covered
         )
         return cls(images.rows(chosen), instead_of)
 
@@ -124,7 +130,7 @@ def leave_one_out_scores(
     scores = [torch.empty(0)]
     for features, numbers in _tracked(images, progress):
         flat = features.flatten(0, 2)
-        image_of = _image_of_patches(features, numbers)
+        image_of = image_of_patches(features, numbers)
         further = replacements.distances(features, numbers, num_nn)
         worst = leave_one_out(flat, flat @ rough, image_of, index, rough_index, num_nn, further)
         score = worst.distance
@@ -135,7 +141,8 @@ def leave_one_out_scores(
     return torch.cat(scores).numpy()
 
 
-def _image_of_patches(features: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+def image_of_patches(features: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Return the number (n * h * w,) of the image that each patch of features (n, h, w, d) is of."""
     return numbers.repeat_interleave(features.shape[1] * features.shape[2])
 
 

@@ -7,29 +7,23 @@ ones: squared distances, adaptive means, and no re-weighting of the image score 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from anomaly_lib.datasets.transforms import Geometry, Transform
 from anomaly_lib.detectors.files import SavedTensors
-from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, FrozenDetector, lasting_weights
+from anomaly_lib.detectors.frozen import FROZEN_CONSTRAINTS, lasting_weights
 from anomaly_lib.detectors.parameters import FLAG, Choice, Constraint, Each, Text, Whole
-from anomaly_lib.detectors.patchcore.calibration import (
-    CalibrationImages,
-    Replacements,
-    leave_one_out_scores,
-)
+from anomaly_lib.detectors.patchcore.bank_detector import BankDetector
 from anomaly_lib.detectors.patchcore.memory_bank import (
     BUFFER,
     Keep,
-    KeepFarthest,
     KeepNumber,
     KeepShare,
     MemoryBank,
     MemoryBankBuilder,
-    PatchMaps,
 )
 from anomaly_lib.detectors.patchcore.reweighting import image_weights
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler, select_rows
@@ -37,7 +31,6 @@ from anomaly_lib.detectors.sources import Images
 from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import ModelFileError, ParameterError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
 from anomaly_lib.networks.devices import PrecisionChoice, pick_device, pick_precision
 from anomaly_lib.networks.names import DEFAULT_BACKBONE, require_known, side_multiple
@@ -50,7 +43,7 @@ OFFICIAL_TRANSFORM = Transform(resize=256, crop=224)
 _MOST_VALUES, _MOST_WEIGHTS = 2**18, 2**28
 
 
-class PatchCore(FrozenDetector):
+class PatchCore(BankDetector):
     """Detector by distance to a memory bank of normal patches.
 
     Parameters
@@ -159,43 +152,8 @@ class PatchCore(FrozenDetector):
     def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray:
         """Fill the memory bank with a coreset of the patches of normal `images`."""
         generator = torch.Generator().manual_seed(self.seed)
-        return self._filled(self.bank_builder(generator, progress), images, 0, progress)
-
-    def learn_more(self, images: Images | torch.Tensor, calibrate: bool, progress: Progress) -> np.ndarray:
-        """Add to the memory bank what it covers least of the patches of further images.
-
-        As many rows an image as it has so far. The scores in `calibration_` of earlier images stay as they
-        were: to more rows they could only be nearer.
-        """
-        bank = self.memory_bank_
-        first = self.images_ or int(bank.image_of.max()) + 1
-        keep = KeepFarthest(len(bank) / max(first, 1))
-        builder = MemoryBankBuilder(keep, torch.Generator(), self.buffer, bank)
-        return self._filled(builder, images, first, progress)
-
-    def _filled(
-        self, builder: MemoryBankBuilder, images: Images | torch.Tensor, first: int, progress: Progress
-    ) -> np.ndarray:
-        """Fill the memory bank with images, numbered from `first` on, and return their scores (n,)."""
-        calibration_images, number = CalibrationImages(len(images)), first
-        for features in self.features(images, progress):
-            patches = PatchMaps(features.maps, self.embed)
-            numbers = torch.arange(number, number + len(features))
-            builder.add(patches, numbers)
-            calibration_images.add(patches, numbers)
-            number += len(features)
-        self.take(builder.finish())
-        scores = np.full(number - first, np.nan, np.float32)
-        scores[calibration_images.numbers - first] = leave_one_out_scores(
-            calibration_images,
-            self.memory_bank_,
-            self._index,
-            self._replacements(calibration_images),
-            self.num_nn,
-            self.reweight,
-            progress,
-        )
-        return scores
+        seen = self.fill(self.bank_builder(generator, progress), images, 0, progress)
+        return self.left_out_scores(seen, len(images), 0, 0, progress)
 
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the squared distance of their patches to the memory bank."""
@@ -243,31 +201,6 @@ class PatchCore(FrozenDetector):
         else:
             keep = KeepNumber(select, int(self.coreset))
         return MemoryBankBuilder(keep, generator, self.buffer, bank)
-
-    def _replacements(self, images: CalibrationImages) -> Replacements:
-        """Return the rows that the bank would have in place of those of each image, for the threshold."""
-        if self.sampler in ("greedy_coreset", "approx_greedy_coreset"):
-            return Replacements.of_greedy_coreset(images, self.memory_bank_)
-        return Replacements.none(self.memory_bank_)
-
-    def of_bank(self, bank: MemoryBank) -> Self:
-        """Take over a memory bank that was filled elsewhere, in place of `fit`; there is no threshold."""
-        self._forget()
-        self._network = self._load_network()  # now, since weights that are missing are missing now
-        self.take(bank)
-        return self._calibrate(None)
-
-    def take(self, bank: MemoryBank) -> None:
-        """Score against this memory bank from now on."""
-        if bank.rows.shape[1] != self.target_embed_dimension:
-            raise ModelFileError(
-                f"the memory bank has rows of {bank.rows.shape[1]} numbers and the model's patches have "
-                f"{self.target_embed_dimension}: its files are of different models"
-            )
-        if self.num_nn > len(bank):
-            raise ParameterError(f"{self.num_nn} neighbours were asked of {len(bank)} rows")
-        self.memory_bank_ = bank
-        self._index = NeighborIndex(bank.rows, bank.image_of)
 
     # Saving and loading
 
