@@ -12,8 +12,16 @@ from anomaly_lib.lazy import lazy_names
 from anomaly_lib.networks.threads import limit_spinning
 
 if TYPE_CHECKING:
-    from anomaly_lib.datasets import ImageFiles, find_categories, read_category, read_picture
+    from anomaly_lib.datasets import (
+        Category,
+        ImageFiles,
+        LabelledImage,
+        find_categories,
+        read_category,
+        read_picture,
+    )
     from anomaly_lib.datasets.mvtec import ALL_CATEGORIES
+    from anomaly_lib.datasets.own import read_folder, read_table
     from anomaly_lib.datasets.sample import generate_sample
     from anomaly_lib.datasets.transforms import Transform
     from anomaly_lib.detectors import (
@@ -39,10 +47,12 @@ _WHERE = {
     "ALL_CATEGORIES": "datasets.mvtec.ALL_CATEGORIES",
     "Answer": "predict.Answer",
     "Backbone": "networks.backbone.Backbone",
+    "Category": "datasets.Category",
     "Detector": "detectors.Detector",
     "Ensemble": "detectors.Ensemble",
     "Gaussian": "detectors.Gaussian",
     "ImageFiles": "datasets.ImageFiles",
+    "LabelledImage": "datasets.LabelledImage",
     "PatchCore": "detectors.PatchCore",
     "PatchPairs": "detectors.patch_svdd.pairs.Pairs",
     "PatchSVDD": "detectors.PatchSVDD",
@@ -58,6 +68,8 @@ _WHERE = {
     "load_predictions": "evaluation.predictions.load_predictions",
     "load_results": "runs.load_results",
     "read_category": "datasets.read_category",
+    "read_folder": "datasets.own.read_folder",
+    "read_table": "datasets.own.read_table",
     "read_picture": "datasets.read_picture",
     "run_table": "tables.run_table",
 }
@@ -66,10 +78,12 @@ __all__ = [
     "ALL_CATEGORIES",
     "Answer",
     "Backbone",
+    "Category",
     "Detector",
     "Ensemble",
     "Gaussian",
     "ImageFiles",
+    "LabelledImage",
     "PatchCore",
     "PatchPairs",
     "PatchSVDD",
@@ -89,7 +103,9 @@ __all__ = [
     "load_predictions",
     "load_results",
     "read_category",
+    "read_folder",
     "read_picture",
+    "read_table",
     "run_table",
     "sample_folder",
     "work_folder",
