@@ -28,6 +28,7 @@ with _ended_at_once():
     from anomaly_lib.commands.fit import main as fit
     from anomaly_lib.commands.predict import main as predict
     from anomaly_lib.commands.process import Program
+    from anomaly_lib.commands.report import main as report
     from anomaly_lib.commands.tables import main as tables
     from anomaly_lib.commands.threshold import main as threshold
     from anomaly_lib.commands.train import main as train
@@ -40,7 +41,7 @@ def main() -> None:
     """Industrial visual anomaly detection."""
 
 
-for command in (train, evaluate, fit, predict, update, threshold, tables, data, demo):
+for command in (train, evaluate, report, fit, predict, update, threshold, tables, data, demo):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What a run did with a category, for people and files: pictures, geometry, threshold, decisions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -72,7 +72,7 @@ class Summary:
     ----------
     fitted_on
         How many pictures; ``None`` of a model that was fitted before.
-    geometry
+    transform
         How pictures are brought to the model's size.
     least_seen
         The smallest share of a picture that the model sees.
@@ -87,7 +87,7 @@ class Summary:
     """
 
     fitted_on: int | None
-    geometry: str
+    transform: Transform
     least_seen: float
     threshold: float | None
     false_alarm_rate: float
@@ -108,7 +108,7 @@ class Summary:
         decider = detector.deciding_image
         return cls(
             fitted_on=None if train is None else len(train),
-            geometry=str(detector.transform),
+            transform=detector.transform,
             least_seen=least_seen(pictures, detector.transform),
             threshold=nan_to_none(detector.threshold_),
             false_alarm_rate=detector.false_alarm_rate,
@@ -122,7 +122,7 @@ class Summary:
         """Return it for a person."""
         said = [] if self.fitted_on is None else [f"fitted on {self.fitted_on} pictures"]
         said.append(
-            f"{self.geometry}: {unseen_sentence_of(1 - self.least_seen) or 'all of a picture is seen'}"
+            f"{self.transform}: {unseen_sentence_of(1 - self.least_seen) or 'all of a picture is seen'}"
         )
         said.append(self.promise + (f"; {self.decided_by} decides" if self.decided_by else ""))
         said += [f"not counted for the threshold: {name}" for name in self.without[:_NAMED]]
@@ -131,6 +131,19 @@ class Summary:
         if self.decisions:
             said.append(self.decisions.sentence())
         return said
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> Self:
+        """Return what `document` returned; a `LookupError` or `TypeError` says that it is anything else."""
+        decisions = document["decisions"]
+        return cls(
+            **{
+                **document,
+                "transform": Transform(**document["transform"]),
+                "without": tuple(document["without"]),
+                "decisions": None if decisions is None else Decisions(**decisions),
+            }
+        )
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""

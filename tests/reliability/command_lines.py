@@ -83,7 +83,8 @@ def lines(places: Places) -> Words:
     assert isinstance(data, click.Group)
     others = [_plain(("data", name), command, places) for name, command in data.commands.items()]
     others += [
-        _plain((name,), main.commands[name], places) for name in ("tables", "demo", "predict", "threshold", "update")
+        _plain((name,), main.commands[name], places)
+        for name in ("tables", "demo", "predict", "threshold", "update", "report")
     ]
     evaluate = _chained(main.commands["evaluate"], places)
     others.append(_chained(main.commands["fit"], places))

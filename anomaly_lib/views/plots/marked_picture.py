@@ -33,13 +33,19 @@ def save_marked_picture(
     path: Path, picture: ArrayLike, answer: Answer, truth: NDArray[np.bool_] | None = None
 ) -> None:
     """Write what `draw_marked_picture` draws as PNG; it is there whole or not at all."""
+    figure = marked_picture(picture, answer, truth)
+    with new_file(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=_DPI)
+
+
+def marked_picture(picture: ArrayLike, answer: Answer, truth: NDArray[np.bool_] | None = None) -> Figure:
+    """Return what `draw_marked_picture` draws as a figure of its own."""
     pixels = as_rgb(picture)
     step = max(1, max(pixels.shape[:2]) // _MOST_PIXELS)
     figure = _figure(answer, pixels.shape[0] / pixels.shape[1])
     axes = figure.subplots(1, 1 if answer.map is None else 2, squeeze=False)[0]
     draw_marked_picture(axes, pixels, answer, step, truth)
-    with new_file(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=_DPI)
+    return figure
 
 
 def draw_marked_picture(
@@ -126,7 +132,7 @@ def _extent(answer: Answer) -> tuple[float, float, float, float]:
 
 
 def _title(answer: Answer) -> str:
-    name = f": {shorten(answer.path.name, _LONGEST_NAME)}" if answer.path else ""
+    name = f": {shorten('/'.join(answer.path.parts[-2:]), _LONGEST_NAME)}" if answer.path else ""
     if answer.label == "no threshold":
         return f"score {answer.score:.4g}, no threshold{name}".replace("$", r"\$")
     return f"{answer.label}, {answer.share_of_threshold:.2f} of the threshold{name}".replace("$", r"\$")

@@ -33,7 +33,7 @@ def answer(**changes: object) -> Answer:
 def test_the_verdict_and_the_score_in_units_of_the_threshold_stand_above() -> None:
     figure, axes = plt.subplots(1, 2)
     draw_marked_picture(axes, PICTURE, answer())
-    assert figure.get_suptitle() == "anomalous, 1.50 of the threshold: 007.png"
+    assert figure.get_suptitle() == "anomalous, 1.50 of the threshold: parts/007.png"
     plt.close(figure)
     figure, axes = plt.subplots(1, 2)
     draw_marked_picture(axes, PICTURE, answer(threshold=math.nan, label="no threshold"))

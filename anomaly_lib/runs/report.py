@@ -1,0 +1,245 @@
+"""A run as one page of HTML that needs nothing else: to send, to print, to keep."""
+
+import base64
+import html
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from anomaly_lib.datasets.images import read_picture
+from anomaly_lib.errors import DataError, pass_on_lack_of_memory
+from anomaly_lib.evaluation.predictions import Predictions, load_predictions
+from anomaly_lib.files import new_file
+from anomaly_lib.predict import Answer
+from anomaly_lib.progress import Progress, silent
+from anomaly_lib.reading import parse_json, read_within
+from anomaly_lib.runs.folder import Run, load_results
+from anomaly_lib.runs.summary import Summary
+from anomaly_lib.views.plots import plot_roc, plot_score_histogram
+from anomaly_lib.views.plots.marked_picture import marked_picture
+
+# Pictures of the whole page, so that it stays below five megabytes, and at most of a category.
+_PICTURES, _OF_A_CATEGORY = 60, 6
+_QUALITY, _WIDTH = 78, 900
+
+# More text than any run.json has.
+_LONGEST = 2**24
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; }
+body { padding: 0 1rem }
+h1, h2, h3 { line-height: 1.2 }
+h2 { border-top: 1px solid #ccc; padding-top: 1.2rem; margin-top: 2rem }
+table { border-collapse: collapse; font-size: 13px; margin: 1rem 0 }
+td, th { padding: .25rem .6rem; text-align: right }
+th { border-bottom: 1px solid #888; font-weight: 600 }
+td:first-child, th:first-child { text-align: left }
+table.results tr:last-child > * { border-top: 1px solid #ccc; border-bottom: 0 }
+img { max-width: 100%; height: auto; display: block; margin: .6rem 0 }
+figure { margin: 0; break-inside: avoid }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px }
+ul { padding-left: 1.2rem }
+@media print {
+  body { max-width: none; margin: 0; font-size: 11px }
+  h2, h3 { break-after: avoid }
+  table { font-size: 9px }
+}
+"""
+
+_COLUMNS = {
+    "instance_auroc": "image AUROC",
+    "full_pixel_auroc": "pixel AUROC",
+    "aupro": "AUPRO",
+    "instance_average_precision": "image AP",
+    "instance_f1_max": "best image F1",
+    "threshold": "threshold",
+    "missed_defects": "missed",
+    "false_alarms": "false alarms",
+}
+
+
+@dataclass(frozen=True)
+class _Category:
+    """What the page says of a category."""
+
+    name: str
+    summary: Summary | None
+    predictions: Predictions | None
+
+
+def write_report(run: Path, output: Path | None = None, progress: Progress = silent) -> Path:
+    """Write the report of the run in the folder `run` and return its file, by default ``report.html`` in it.
+
+    Test images that are no longer where they were are left out, and the page says how many.
+
+    Raises
+    ------
+    DataError
+        When there is no finished run.
+    """
+    results, document = load_results(run), _document(run)
+    categories = [_category(run, str(name), document) for name in results.index[:-1]]
+    most = max(2, min(_OF_A_CATEGORY, _PICTURES // max(1, len(categories))))
+    parts = [_head(run, document), _table(results)]
+    for number, category in enumerate(categories):
+        progress("categories", number, len(categories))
+        parts += _of_category(category, most)
+    progress("categories", len(categories), len(categories))
+    parts.append(_settings(document))
+    output = output or run / "report.html"
+    with new_file(output) as unfinished:
+        unfinished.write_text(_page(f"{run.resolve().name}", parts), encoding="utf-8")
+    return output
+
+
+def _document(run: Path) -> Mapping[str, Any]:
+    file = run / "run.json"
+    if not file.exists():
+        raise DataError(f"no run.json in {run}: give the folder of a finished run")
+    try:
+        document = parse_json(read_within(file, _LONGEST))
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error}): run it again") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{file} is not what a run writes: run it again")
+    return document
+
+
+def _category(run: Path, name: str, document: Mapping[str, Any]) -> _Category:
+    summary = None
+    try:
+        if name in document.get("summaries", {}):  # runs of earlier versions have none
+            summary = Summary.of_document(document["summaries"][name])
+    except Exception as error:  # of anybody's file
+        pass_on_lack_of_memory(error)
+        raise DataError(f"{run / 'run.json'} is not what a run writes ({error!r}): run it again") from None
+    file = Run(run).predictions(name)
+    return _Category(name, summary, load_predictions(file) if file.exists() else None)
+
+
+def _of_category(category: _Category, most: int) -> Iterator[str]:
+    yield f"<h2>{html.escape(category.name)}</h2>"
+    if category.summary:
+        items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in category.summary.sentences())
+        yield f"<ul>{items}</ul>"
+    predictions = None if category.predictions is None else category.predictions.judged
+    if predictions is None or not len(predictions.imagewise_pred):
+        yield "<p>There are no test images of known truth.</p>"
+        return
+    yield _curves(predictions)
+    if category.summary:
+        yield from _examples(predictions, category.summary, most)
+
+
+def _curves(predictions: Predictions) -> str:
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
+    named = {} if math.isnan(predictions.threshold) else {"threshold": predictions.threshold}
+    plot_score_histogram(predictions.imagewise_pred, predictions.imagewise_gt, named, ax=left)
+    plot_roc(predictions.imagewise_pred, predictions.imagewise_gt, ax=right)
+    return _embedded(figure, "image scores and their ROC curve")
+
+
+def _examples(predictions: Predictions, summary: Summary, most: int) -> Iterator[str]:
+    """Yield the worst mistakes, and then the clearest of what was right."""
+    gone = 0
+    for title, chosen in _chosen(predictions, most):
+        shown = []
+        for i in chosen:
+            file = Path(str(predictions.fnames[i]))
+            try:
+                picture = read_picture(file)
+                shown.append(_marked(picture, predictions, int(i), summary))
+            except DataError:
+                gone += 1
+        if shown:
+            yield f"<h3>{title}</h3>" + "".join(shown)
+    if gone:
+        yield f"<p>{gone} test images are no longer where they were.</p>"
+
+
+def _chosen(predictions: Predictions, most: int) -> Iterator[tuple[str, np.ndarray]]:
+    scores, defective, threshold = predictions.imagewise_pred, predictions.imagewise_gt, predictions.threshold
+    alarms = scores >= threshold  # none without a threshold
+    groups = (
+        ("Missed defects, the lowest scores first", defective & ~alarms, scores),
+        ("False alarms, the highest scores first", ~defective & alarms, -scores),
+        ("Defects that were found, the highest scores first", defective & alarms, -scores),
+        ("Good parts, the lowest scores first", ~defective & ~alarms, scores),
+    )
+    some = max(1, most // 2)
+    for title, mask, order in groups:
+        places = np.flatnonzero(mask)
+        number = some if title[0] in "MF" else max(1, some // 2)
+        yield title, places[np.argsort(order[places], kind="stable")][:number]
+
+
+def _marked(picture: Image.Image, predictions: Predictions, i: int, summary: Summary) -> str:
+    threshold, score = predictions.threshold, float(predictions.imagewise_pred[i])
+    label = "no threshold" if math.isnan(threshold) else "anomalous" if score >= threshold else "good"
+    answer = Answer(
+        path=Path(str(predictions.fnames[i])),
+        label=label,
+        score=score,
+        threshold=threshold,
+        p_value=math.nan,
+        size=picture.size,
+        seen=summary.transform.seen(*picture.size),
+        input_map=predictions.pixelwise_pred[i] if len(predictions.pixelwise_pred) else None,
+    )
+    return _embedded(marked_picture(np.asarray(picture), answer), str(answer.path))
+
+
+def _embedded(figure: Figure, name: str) -> str:
+    """Return a figure as a picture within the page."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=100)
+    picture = Image.open(drawn).convert("RGB")
+    picture.thumbnail((_WIDTH, 4 * _WIDTH))
+    file = io.BytesIO()
+    picture.save(file, format="JPEG", quality=_QUALITY, optimize=True)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<figure><img alt="{html.escape(name)}" src="data:image/jpeg;base64,{data}"></figure>'
+
+
+def _head(run: Path, document: Mapping[str, Any]) -> str:
+    name, words = run.resolve().name, document.get("arguments", [])
+    line = " ".join(map(str, words)) if isinstance(words, list) else ""
+    said = f"<pre>anomaly {html.escape(line)}</pre>" if line else ""
+    return f"<h1>{html.escape(name)}</h1>{said}"
+
+
+def _table(results: pd.DataFrame) -> str:
+    shown = results[[name for name in _COLUMNS if name in results]].rename(columns=_COLUMNS)
+    return shown.to_html(
+        float_format=lambda value: f"{value:.4g}", na_rep="", border=0, index_names=False, classes="results"
+    )
+
+
+def _settings(document: Mapping[str, Any]) -> str:
+    rows = {"seed": document.get("seed"), "python": document.get("python")}
+    versions = document.get("versions")
+    rows |= versions if isinstance(versions, dict) else {}
+    cells = "".join(
+        f"<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(value))}</td></tr>"
+        for name, value in rows.items()
+    )
+    return f"<h2>Settings and versions</h2><table>{cells}</table>"
+
+
+def _page(title: str, parts: Sequence[str]) -> str:
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
