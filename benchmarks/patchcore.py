@@ -17,6 +17,7 @@ from measuring import chosen_category, in_a_process_of_its_own, machine, seconds
 
 from anomaly_lib import PatchCore
 from anomaly_lib.datasets import Category
+from anomaly_lib.detectors.patchcore.detector import OFFICIAL_TRANSFORM
 from anomaly_lib.detectors.patchcore.memory_bank import PROJECTION
 from anomaly_lib.evaluation.measures import aurocs
 from anomaly_lib.evaluation.metrics import auroc
@@ -63,7 +64,7 @@ def features_alone(model: PatchCore, category: Category, train: bool) -> tuple[f
 
 def benchmark(category: Category, share: float, precision: str) -> dict[str, float]:
     """Return the table of ratios for one category and coreset share."""
-    model = PatchCore(coreset=share, precision=precision)
+    model = PatchCore(coreset=share, precision=precision, transform=OFFICIAL_TRANSFORM)
     model.fit(replace(category, train=category.train[:4]).train_images(model.transform))  # warm up
     fit, _ = seconds(lambda: model.fit(category.train_images(model.transform)))
     score, scores = seconds(lambda: model.score(category.test_images(model.transform)))
@@ -102,7 +103,7 @@ def benchmark(category: Category, share: float, precision: str) -> dict[str, flo
 
 def fit_and_score(category: Category, coreset: float, precision: str) -> tuple[float, float]:
     """Fit and score in this process; return the seconds of fit and the image AUROC."""
-    model = PatchCore(coreset=coreset, precision=precision)
+    model = PatchCore(coreset=coreset, precision=precision, transform=OFFICIAL_TRANSFORM)
     fit, _ = seconds(lambda: model.fit(category.train_images(model.transform)))
     scores = model.score(category.test_images(model.transform))
     return fit, auroc(scores.image, category.labels)
@@ -113,7 +114,7 @@ def portions(category: Category, precision: str) -> dict[str, float]:
     table = {}
     for size in PORTIONED:
         for name, buffer in (("at_once", sys.maxsize), ("in_portions", PORTION)):
-            model = PatchCore(coreset=size, precision=precision, buffer=buffer)
+            model = PatchCore(coreset=size, precision=precision, buffer=buffer, transform=OFFICIAL_TRANSFORM)
             model.fit(category.train_images(model.transform))
             scores = model.score(category.test_images(model.transform))
             row = aurocs(predictions_of(scores, category, model.transform, model.threshold_))

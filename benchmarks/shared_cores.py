@@ -22,9 +22,9 @@ PROGRAM = """
 import sys, time, warnings
 import {first}
 from pathlib import Path
-from anomaly_lib import ImageFiles, PatchCore
+from anomaly_lib import ImageFiles, PatchCore, Transform
 warnings.simplefilter("ignore")
-model = PatchCore(coreset=0.01, device="cpu")
+model = PatchCore(coreset=0.01, transform=Transform(256, 224), device="cpu")
 images = ImageFiles([Path(file) for file in sys.argv[1:]], model.transform)
 print("ready", flush=True)
 sys.stdin.readline()
