@@ -1,14 +1,12 @@
 """What the base class does for all detectors: calibration, formats, geometry, what a failed fit leaves."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from model_formats import as_format
 
 from anomaly_lib import (
     Detector,
@@ -46,23 +44,6 @@ def test_calibration_scores_are_saved_and_make_the_threshold_again(
         assert len(loaded.calibration_) == len(normal_images)
         assert np.array_equal(loaded.calibration_, detector.calibration_)
         assert conformal_threshold(loaded.calibration_, detector.false_alarm_rate) == loaded.threshold_
-
-
-def as_format(number: int, folder: Path) -> None:
-    """Take away what models of this earlier format did not have."""
-    tensors = load_file(folder / "model.safetensors")
-    for name in ("calibration_of", *(("calibration", "image_of", "projection") if number == 1 else ())):
-        tensors.pop(name, None)
-    save_file(tensors, folder / "model.safetensors")
-    description = json.loads((folder / "model.json").read_text())
-    for name in ("sha256", "checksum", "input_shape"):
-        description.pop(name, None)
-    del description["transform"]["multiple"]
-    description["parameters"].pop("robust", None)
-    if number > 1:
-        with (folder / "model.safetensors").open("rb") as stream:
-            description["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
-    (folder / "model.json").write_text(json.dumps({**description, "format": number}))
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -1,7 +1,6 @@
 """Whole files of every kind that is read from outside, small ones, and how each is used."""
 
 import io
-import json
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import faiss
 import numpy as np
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from model_formats import as_format
 
 from anomaly_lib import (
     Ensemble,
@@ -127,7 +126,7 @@ def seeds(root: Path) -> list[Seed]:
 
 
 def models(root: Path) -> list[Seed]:
-    """Return models of the four methods, in both formats."""
+    """Return models of the four methods, in all formats."""
     tiny: dict[str, Any] = {
         "backbone": "test_resnet",
         "weights": root / "tiny.pth",
@@ -159,25 +158,12 @@ def models(root: Path) -> list[Seed]:
         detector.fit(IMAGES[:4]).save(root / name)
         found.append(Seed(name, "ensemble" if name == "ensemble" else "model", root / name, scored, []))
         if name in ("patch_core", "gaussian", "patch_svdd"):
-            older = root / f"{name} of format 1"
-            detector.save(older)
-            as_format_1(older)
-            found.append(Seed(older.name, "model", older, scored, [], unsealed=True))
+            for number in (1, 2):
+                older = root / f"{name} of format {number}"
+                detector.save(older)
+                as_format(number, older)
+                found.append(Seed(older.name, "model", older, scored, [], unsealed=True))
     return found
-
-
-def as_format_1(folder: Path) -> None:
-    """Take away what models of format 1 did not have."""
-    tensors = load_file(folder / "model.safetensors")
-    kept = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if name not in ("calibration", "image_of", "projection")
-    }
-    save_file(kept, folder / "model.safetensors")
-    document = json.loads((folder / "model.json").read_text())
-    del document["sha256"], document["checksum"]
-    (folder / "model.json").write_text(json.dumps(document | {"format": 1}))
 
 
 def official(root: Path) -> list[Seed]:
