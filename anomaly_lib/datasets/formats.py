@@ -25,6 +25,9 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 # Pillow refuses what has more, and warns from half of it on. To read as many takes 1.4 to 3 GB for a moment.
 MOST_PIXELS = 178_956_970
 
+# To read a picture takes less than this, whatever its pixels are; and what a small one may take in all.
+_MOST_BYTES_A_PIXEL, _SPARE = 32, 2**25
+
 
 def open_picture(path: Path, use: Callable[[Image.Image], T]) -> T:
     """Return ``use(picture)`` of the picture in the file `path`, which is open and not decoded meanwhile.
@@ -35,20 +38,30 @@ def open_picture(path: Path, use: Callable[[Image.Image], T]) -> T:
         Whatever is wrong with the file: it is missing, no regular file, of none of the formats, damaged, of
         more than `MOST_PIXELS` pixels, or `use` finds what it cannot use and says so by a ValueError.
     """
+    small = False
     try:
         _check_regular(path)
         with path.open("rb") as file, _picture(file) as picture:
             _check_size(*picture.size)
+            small = picture.width * picture.height * _MOST_BYTES_A_PIXEL < _SPARE
             return use(picture)
     except FileNotFoundError:
         if path.is_symlink():
             raise DataError(f"the image {path} is a link that leads nowhere: mend or remove it") from None
         raise DataError(f"no such image: {path}") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
-        pass_on_lack_of_memory(error)
+        if not (small and _memory_is_left()):  # or a damaged file asks for more than there is
+            pass_on_lack_of_memory(error)
         raise DataError(
             f"cannot read the image {path} ({_reason(error)}): replace or remove the file"
         ) from None
+
+
+def _memory_is_left() -> bool:
+    try:
+        return bool(bytearray(_SPARE))
+    except MemoryError:
+        return False
 
 
 def _check_regular(path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from anomaly_lib.datasets import ImageFiles, read_picture
+from anomaly_lib.datasets.formats import open_picture
 from anomaly_lib.datasets.images import read_grey, upright_size
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError, ParameterError
@@ -281,3 +282,17 @@ def test_a_broken_file_in_the_middle_stops_the_iteration_with_its_name(files: li
     next(iterator)
     with pytest.raises(DataError, match=r"4\.png"):
         list(iterator)
+
+
+@pytest.mark.parametrize(("side", "error"), [(20, DataError), (2000, MemoryError)])
+def test_a_small_picture_that_asks_for_all_memory_is_damaged(
+    tmp_path: Path, side: int, error: type[Exception]
+) -> None:
+    """Counts in a damaged TIFF make the decoder ask for gigabytes; a large picture may just not fit."""
+    Image.new("RGB", (side, side)).save(tmp_path / "x.png")
+
+    def decode(picture: Image.Image) -> None:
+        raise MemoryError
+
+    with pytest.raises(error):
+        open_picture(tmp_path / "x.png", decode)
