@@ -6,6 +6,7 @@ belongs to nobody else: a notebook shows it as the value of a cell, and a loop o
 none of them open.
 """
 
+from anomaly_lib.views.plots.calibration import plot_calibration
 from anomaly_lib.views.plots.confusion import plot_confusion
 from anomaly_lib.views.plots.curves import plot_metric_against, plot_roc
 from anomaly_lib.views.plots.distribution import plot_score_distribution
@@ -21,6 +22,7 @@ __all__ = [
     "map_range",
     "marked",
     "outlined",
+    "plot_calibration",
     "plot_confusion",
     "plot_examples",
     "plot_gallery",
