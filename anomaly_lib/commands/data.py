@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,15 +30,36 @@ def main() -> None:
     callback=distinct,
     help="Category; repeat for several.",
 )
-def check(path: Path, subdatasets: tuple[str, ...]) -> None:
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Fitted on PATH, one category or a folder of photographs: which of its pictures stand out?",
+)
+@click.option("--weights", help="File with the backbone's weights, when it is no longer where it was.")
+@click.option(
+    "--page", type=click.Path(path_type=Path, dir_okay=False), help="Page of HTML for those pictures."
+)
+def check(path: Path, subdatasets: tuple[str, ...], **options: Any) -> None:
     """Say what in PATH is used for what, and what would spoil results: then the status is 1.
 
     PATH is a data set, one category of it, or a folder of photographs.
     """
     from anomaly_lib.datasets.check import check_data
+    from anomaly_lib.runs.standing_out import standing_out, write_standing_out
 
+    model: Path | None = options["model"]
+    if model is None and (options["page"] or options["weights"]):
+        raise click.UsageError("--page and --weights have no effect without --model")
     with progress_bars() as progress:
         found = check_data(path, subdatasets, progress)
+        if model is not None:
+            if len(found) != 1:
+                raise click.UsageError("--model was fitted on one category: name it, as in -d CATEGORY")
+            place = path / subdatasets[0] if subdatasets else path
+            strange = standing_out(model, place, weights=options["weights"], progress=progress)
+            next(iter(found.values())).problems += [one.sentence() for one in strange]
+            if options["page"]:
+                write_standing_out(strange, options["page"])
     for name, findings in found.items():
         say(name)
         for kind, sentences in (

@@ -1,10 +1,9 @@
 """A run as one page of HTML that needs nothing else: to send, to print, to keep."""
 
-import base64
 import html
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,42 +16,20 @@ from PIL import Image
 from anomaly_lib.datasets.images import read_picture
 from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.evaluation.predictions import Predictions, load_predictions
-from anomaly_lib.files import new_file
 from anomaly_lib.predict import Answer
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.reading import parse_json, read_within
 from anomaly_lib.runs.folder import Run, load_results
+from anomaly_lib.runs.pages import embedded_picture, write_page
 from anomaly_lib.runs.summary import Summary
 from anomaly_lib.views.plots import plot_roc, plot_score_histogram
 from anomaly_lib.views.plots.marked_picture import marked_picture
 
 # Pictures of the whole page, so that it stays below five megabytes, and at most of a category.
 _PICTURES, _OF_A_CATEGORY = 60, 6
-_QUALITY, _WIDTH = 78, 900
 
 # More text than any run.json has.
 _LONGEST = 2**24
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; }
-body { padding: 0 1rem }
-h1, h2, h3 { line-height: 1.2 }
-h2 { border-top: 1px solid #ccc; padding-top: 1.2rem; margin-top: 2rem }
-table { border-collapse: collapse; font-size: 13px; margin: 1rem 0 }
-td, th { padding: .25rem .6rem; text-align: right }
-th { border-bottom: 1px solid #888; font-weight: 600 }
-td:first-child, th:first-child { text-align: left }
-table.results tr:last-child > * { border-top: 1px solid #ccc; border-bottom: 0 }
-img { max-width: 100%; height: auto; display: block; margin: .6rem 0 }
-figure { margin: 0; break-inside: avoid }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px }
-ul { padding-left: 1.2rem }
-@media print {
-  body { max-width: none; margin: 0; font-size: 11px }
-  h2, h3 { break-after: avoid }
-  table { font-size: 9px }
-}
-"""
 
 _COLUMNS = {
     "instance_auroc": "image AUROC",
@@ -95,8 +72,7 @@ def write_report(run: Path, output: Path | None = None, progress: Progress = sil
     progress("categories", len(categories), len(categories))
     parts.append(_settings(document))
     output = output or run / "report.html"
-    with new_file(output) as unfinished:
-        unfinished.write_text(_page(f"{run.resolve().name}", parts), encoding="utf-8")
+    write_page(run.resolve().name, parts, output)
     return output
 
 
@@ -202,12 +178,7 @@ def _embedded(figure: Figure, name: str) -> str:
     """Return a figure as a picture within the page."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
-    picture = Image.open(drawn).convert("RGB")
-    picture.thumbnail((_WIDTH, 4 * _WIDTH))
-    file = io.BytesIO()
-    picture.save(file, format="JPEG", quality=_QUALITY, optimize=True)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<figure><img alt="{html.escape(name)}" src="data:image/jpeg;base64,{data}"></figure>'
+    return embedded_picture(Image.open(drawn), name)
 
 
 def _head(run: Path, document: Mapping[str, Any]) -> str:
@@ -233,13 +204,3 @@ def _settings(document: Mapping[str, Any]) -> str:
         for name, value in rows.items()
     )
     return f"<h2>Settings and versions</h2><table>{cells}</table>"
-
-
-def _page(title: str, parts: Sequence[str]) -> str:
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
