@@ -12,6 +12,7 @@ from anomaly_lib.lazy import lazy_names
 from anomaly_lib.networks.threads import limit_spinning
 
 if TYPE_CHECKING:
+    from anomaly_lib.__main__ import main as anomaly
     from anomaly_lib.datasets import (
         Category,
         ImageFiles,
@@ -60,6 +61,7 @@ _WHERE = {
     "Scores": "evaluation.predictions.Scores",
     "TableChoice": "tables.TableChoice",
     "Transform": "datasets.transforms.Transform",
+    "anomaly": "__main__.main",
     "f1_optimal_threshold": "evaluation.thresholds.f1_optimal_threshold",
     "find_categories": "datasets.find_categories",
     "format_table": "tables.formatted",
@@ -91,6 +93,7 @@ __all__ = [
     "Scores",
     "TableChoice",
     "Transform",
+    "anomaly",
     "commandline_args",
     "data_folder",
     "f1_optimal_threshold",

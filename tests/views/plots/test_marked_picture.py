@@ -37,7 +37,7 @@ def test_the_verdict_and_the_score_in_units_of_the_threshold_stand_above() -> No
     plt.close(figure)
     figure, axes = plt.subplots(1, 2)
     draw_marked_picture(axes, PICTURE, answer(threshold=math.nan, label="no threshold"))
-    assert figure.get_suptitle() == "score 6, no threshold: 007.png"
+    assert figure.get_suptitle() == "score 6, no threshold: parts/007.png"
     plt.close(figure)
 
 
