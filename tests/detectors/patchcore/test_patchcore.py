@@ -279,7 +279,9 @@ def test_a_typical_distance_is_the_median_one_in_the_bank(make: Make, normal_ima
 
 
 @pytest.mark.parametrize("sampler", ["approx_greedy_coreset", "greedy_coreset", "random", "identity"])
-@pytest.mark.parametrize(("coreset", "rows"), [(0.1, 36), (50, 50), (1.0, PATCHES)])
+@pytest.mark.parametrize(
+    ("coreset", "rows"), [(0.1, 36), (50, 50), pytest.param(1.0, PATCHES, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_a_bank_filled_in_portions_is_of_training_patches_of_every_portion(
     make: Make,
