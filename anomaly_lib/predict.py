@@ -17,7 +17,7 @@ from anomaly_lib.datasets.pixels import to_rgb
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import Scores
-from anomaly_lib.evaluation.thresholds import conformal_p_values
+from anomaly_lib.evaluation.thresholds import conformal_p_values, verdict
 
 Picture = str | Path | np.ndarray | Image.Image
 """A file, an array as a camera gives it, or a picture of Pillow's."""
@@ -40,9 +40,6 @@ class Scorer(Protocol):
 
     def score(self, images: torch.Tensor) -> Scores:
         """Return the scores of images (n, 3, h, w) in [0, 1]."""
-
-    def verdicts(self, scores: Scores) -> Sequence[str]:
-        """Return what is said of each image."""
 
 
 @dataclass(frozen=True)
@@ -217,24 +214,31 @@ def _rgb_of_array(pixels: np.ndarray) -> Image.Image:
 
 def _answered(detector: Scorer, prepared: Sequence[_Prepared]) -> Iterator[Answer]:
     scores = detector.score(torch.stack([one.pixels for one in prepared]).float().div_(255))
-    yield from answers_of(detector, scores, [(one.path, one.size) for one in prepared])
+    pictures = [(one.path, one.size) for one in prepared]
+    yield from answers_of(scores, pictures, detector.transform, detector.threshold_, detector.normal_scores)
 
 
 def answers_of(
-    detector: Scorer, scores: Scores, pictures: Sequence[tuple[Path | None, tuple[int, int]]]
+    scores: Scores,
+    pictures: Sequence[tuple[Path | None, tuple[int, int]]],
+    transform: Transform,
+    threshold: float,
+    normal_scores: Sequence[float] | np.ndarray = (),
 ) -> list[Answer]:
-    """Return the answers that a detector's `scores` of some `pictures` mean, given with path and size."""
-    labels = detector.verdicts(scores)
-    p_values = conformal_p_values(scores.image, detector.normal_scores)
+    """Return what the scores of some `pictures`, given with path and size, mean to the detector they are of.
+
+    `normal_scores` are those that its threshold is from; without them there are no p-values.
+    """
+    p_values = conformal_p_values(scores.image, normal_scores)
     return [
         Answer(
             path=path,
-            label=labels[i],
+            label=verdict(scores.image[i], threshold),
             score=float(scores.image[i]),
-            threshold=detector.threshold_,
+            threshold=threshold,
             p_value=float(p_values[i]),
             size=size,
-            seen=detector.transform.seen(*size),
+            seen=transform.seen(*size),
             input_map=None if scores.maps is None else scores.maps[i].copy(),
         )
         for i, (path, size) in enumerate(pictures)

@@ -10,7 +10,7 @@ Categories and defects may have any name. Masks are there for all images of a de
 fits one image. What lies in these folders and is not read is named by a warning.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -180,32 +180,36 @@ def _labelled_images(folder: Path, defect: str) -> list[LabelledImage]:
     if not masks:
         _check_no_mask_beside(images, folder / "ground_truth" / defect)
         return [LabelledImage(path, defect, None) for path in images]
-    labelled = _with_masks(folder, defect, _by_stem(images), _by_stem(masks))
+    places = folder / "test" / defect, folder / "ground_truth" / defect
+    labelled = with_masks(defect, by_stem(images), by_stem(masks), *places)
     for image in labelled:
         check_mask_size(image)
     return labelled
 
 
-def _with_masks(
-    folder: Path, defect: str, images: dict[str, Path], masks: dict[str, Path]
+def with_masks(
+    defect: str, images: Mapping[str, Path], masks: Mapping[str, Path], image_folder: Path, mask_folder: Path
 ) -> list[LabelledImage]:
-    """Return the images with the masks that are called after them: each has one, and no mask is left over."""
+    """Return the images with the masks that are called after them: each has one, and no mask is left over.
+
+    Both come by their names without endings; that of a mask is the image's with ``_mask`` behind it.
+    """
     strays = sorted(masks.keys() - {f"{stem}_mask" for stem in images})
     if strays:
         raise DataError(
-            f"mask without image: {masks[strays[0]]} needs a picture in {folder / 'test' / defect} whose "
+            f"mask without image: {masks[strays[0]]} needs a picture in {image_folder} whose "
             "name is the mask's without _mask; add it or remove the mask"
         )
     for stem, path in images.items():
         if f"{stem}_mask" not in masks:
             raise DataError(
-                f"image without mask: {path} has no {folder / 'ground_truth' / defect / stem}_mask.png "
+                f"image without mask: {path} has no {mask_folder / stem}_mask.png "
                 "though others in its folder have one; draw it, or remove the masks of this defect"
             )
     return [LabelledImage(path, defect, masks[f"{stem}_mask"]) for stem, path in images.items()]
 
 
-def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
     """Return the files by their names without endings, by which images and masks find each other."""
     found: dict[str, Path] = {}
     for path in paths:

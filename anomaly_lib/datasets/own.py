@@ -12,7 +12,15 @@ import numpy as np
 from anomaly_lib.datasets.images import decode_ahead
 from anomaly_lib.datasets.likeness import Seen, look, pairs
 from anomaly_lib.datasets.listing import entries, is_folder, pictures_below, pictures_in
-from anomaly_lib.datasets.mvtec import GOOD, Category, LabelledImage, check_category_name, check_mask_size
+from anomaly_lib.datasets.mvtec import (
+    GOOD,
+    Category,
+    LabelledImage,
+    by_stem,
+    check_category_name,
+    check_mask_size,
+    with_masks,
+)
 from anomaly_lib.errors import AnomalyError, DataError, ParameterError, one_line, pass_on_lack_of_memory
 
 log = logging.getLogger(__name__)
@@ -123,6 +131,9 @@ def read_own(name: str, path: Path) -> list[Category]:
             raise DataError(
                 f"the data set {name} yields a {type(category).__name__}: it has to yield Category"
             )
+    names = [category.name for category in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"the data set {name} yields two categories called {twice[0]!r}: rename one")
     return [_checked(category) for category in found]
 
 
@@ -186,34 +197,25 @@ def _defects(abnormal: Path, masks: Path | None) -> list[LabelledImage]:
     if masks is not None and not is_folder(masks):
         raise DataError(f"no folder {masks}: give one of masks of the defects in {abnormal}")
     folders = [path for path in entries(abnormal) if is_folder(path)]
-    found = [] if folders else _labelled(pictures_in(abnormal), _DEFECT, masks)
+    found = [] if folders else _labelled(abnormal, _DEFECT, masks)
     for folder in folders:
         inside = None if masks is None else masks / folder.name
-        found += _labelled(pictures_in(folder), folder.name, inside)
+        found += _labelled(folder, folder.name, inside)
     if not found:
         raise DataError(f"there are no pictures in {abnormal}: give a folder of pictures of defects")
     return found
 
 
-def _labelled(pictures: Sequence[Path], defect: str, masks: Path | None) -> list[LabelledImage]:
-    found = [] if masks is None else pictures_in(masks)
-    if not found:
+def _labelled(folder: Path, defect: str, masks: Path | None) -> list[LabelledImage]:
+    pictures, found = pictures_in(folder), [] if masks is None else pictures_in(masks)
+    if masks is None or not found:
         return [LabelledImage(path, defect, None) for path in pictures]
     mask_of: dict[str, Path] = {}
     for mask in found:
-        other = mask_of.setdefault(mask.stem.removesuffix("_mask"), mask)
+        other = mask_of.setdefault(f"{mask.stem.removesuffix('_mask')}_mask", mask)
         if other is not mask:
             raise DataError(f"{other} and {mask} are masks of one picture: remove one")
-    stems = {path.stem: path for path in pictures}
-    if len(stems) < len(pictures):
-        raise DataError(
-            f"pictures of {defect} differ only in their endings, and masks are found by name: rename"
-        )
-    if strays := sorted(set(mask_of) - set(stems)):
-        raise DataError(f"mask without image: {mask_of[strays[0]]} has no picture of its name; remove it")
-    if missing := sorted(set(stems) - set(mask_of)):
-        raise DataError(f"image without mask: {stems[missing[0]]} has none in {masks} though others have one")
-    return [LabelledImage(path, defect, mask_of[path.stem]) for path in pictures]
+    return with_masks(defect, by_stem(pictures), mask_of, folder, masks)
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -1,11 +1,10 @@
 """The contract that every detector keeps: fit on normal images, score any, save and load."""
 
 import copy
-import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from anomaly_lib.detectors.sources import Images, checked_batches, told
 from anomaly_lib.detectors.watch import Watch, unwatched
 from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import Scores
+from anomaly_lib.evaluation.thresholds import Verdict, verdict
 from anomaly_lib.networks.threads import considerate
 from anomaly_lib.predict import Answer, Picture, predict
 from anomaly_lib.progress import Progress, silent, track
@@ -27,15 +27,14 @@ if TYPE_CHECKING:
 # As many images are scored in the time after which `considerate` first looks at what others use.
 _FEW_IMAGES = 8
 
-Verdict = Literal["good", "anomalous", "no threshold"]
-
 
 class Detector(Calibrated):
     """Base class of the detectors.
 
     The constructor only stores hyper-parameters; what `fit` learns has names that end in ``_``. A detector
     implements `learn`, `score_batch`, `tensors` and `restore`; fitting, scoring, saving and loading are
-    written once, here and in `anomaly_lib.detectors.persistence`.
+    written once: here, in `anomaly_lib.detectors.calibrated` (thresholds) and in
+    `anomaly_lib.detectors.persistence` (model files).
 
     Attributes
     ----------
@@ -151,7 +150,7 @@ class Detector(Calibrated):
         updated = copy.copy(self)  # what fails half-way leaves the detector as it was
         with considerate(progress) as progress:
             scores = updated.learn_more(told(images, self._require_shape), calibrate, progress)
-        if scores is not None and calibrate:
+        if scores is not None:
             known = np.flatnonzero(np.isfinite(scores))
             updated.calibration_ = np.concatenate([self.calibration_, scores[known]])
             updated.calibration_of_ = np.concatenate([self.calibration_of_, self.images_ + known])
@@ -221,9 +220,7 @@ class Detector(Calibrated):
         """
         self._require_fitted()
         self._require_finite(scores)
-        if math.isnan(self.threshold_):
-            return ["no threshold"] * len(scores.image)
-        return ["anomalous" if score >= self.threshold_ else "good" for score in scores.image]
+        return [verdict(score, self.threshold_) for score in scores.image]
 
     def predict(self, pictures: Picture | Iterable[Picture]) -> Answer | list[Answer]:
         """Return what is said of a picture, or of a list of them; see `anomaly_lib.predict.predict`."""

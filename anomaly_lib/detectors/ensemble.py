@@ -73,6 +73,11 @@ class Ensemble(Detector):
         self._set_units()
         return self._mean([of_member for of_member in scores if of_member is not None])
 
+    @property
+    def least_images(self) -> int:
+        """How many images its members have learned from at least."""
+        return max(member.images_ for member in self.members)
+
     def learn_more(self, images: Images | torch.Tensor, calibrate: bool, progress: Progress) -> np.ndarray:
         """Update every member; scores stay in the same units."""
         self.members = tuple(copy.copy(member) for member in self.members)

@@ -48,6 +48,14 @@ class Persistent(ABC):
         """The lowest score that an image can have: 0 of a distance."""
         return 0.0
 
+    @property
+    def least_images(self) -> int:
+        """How many images the model has learned from at least, as far as its tensors tell.
+
+        Models of formats before 3 do not say; what is learned on takes numbers from there on.
+        """
+        return 0
+
     def save(self, folder: Path) -> None:
         """Write the fitted model to `folder`; `anomaly_lib.load_detector` reads it."""
         self._require_fitted()
@@ -123,7 +131,7 @@ class Persistent(ABC):
             raise ModelFileError("the model's calibration is of images with negative numbers: train it again")
         shape = description["input_shape"]
         self.input_shape_ = None if shape is None else (shape[0], shape[1])
-        self.images_ = description["images"]
+        self.images_ = description["images"] or self.least_images
         if len(scores) and self.calibration_of_.max() >= self.images_:
             raise ModelFileError("the model's calibration is of images that it has not seen: train it again")
         self.threshold_ = none_to_nan(description["threshold"])

@@ -3,6 +3,7 @@
 import math
 import warnings
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,19 @@ from anomaly_lib.evaluation.metrics import rank
 
 # Of fewer scores nobody can tell which are far from the others.
 _FEWEST_OF_A_KIND = 10
+
+
+Verdict = Literal["good", "anomalous", "no threshold"]
+
+
+def verdict(score: float, threshold: float) -> Verdict:
+    """Return what is said of an image: "anomalous" where its score reaches the threshold, else "good".
+
+    Without a threshold, nan, it is "no threshold", whatever the score.
+    """
+    if math.isnan(threshold):
+        return "no threshold"
+    return "anomalous" if score >= threshold else "good"
 
 
 def f1_optimal_threshold(scores: ArrayLike, labels: ArrayLike) -> float:

@@ -72,7 +72,7 @@ def fit_folder(
     category = Category(good.resolve().name, used, ())
     detector.fit(category.train_images(detector.transform, batch_size), progress)
     detector.save(model)
-    return Fitted(detector, used, left_out, Summary.of(detector, used, used))
+    return Fitted(detector, used, left_out, Summary.of(detector, used))
 
 
 def left_out_sentences(left_out: Mapping[Path, str]) -> list[str]:

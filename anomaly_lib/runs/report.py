@@ -16,7 +16,7 @@ from PIL import Image
 from anomaly_lib.datasets.images import read_picture
 from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.evaluation.predictions import Predictions, load_predictions
-from anomaly_lib.predict import Answer
+from anomaly_lib.predict import answers_of
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.reading import parse_json, read_within
 from anomaly_lib.runs.folder import Run, load_results
@@ -159,19 +159,10 @@ def _chosen(predictions: Predictions, most: int) -> Iterator[tuple[str, np.ndarr
 
 
 def _marked(picture: Image.Image, predictions: Predictions, i: int, summary: Summary) -> str:
-    threshold, score = predictions.threshold, float(predictions.imagewise_pred[i])
-    label = "no threshold" if math.isnan(threshold) else "anomalous" if score >= threshold else "good"
-    answer = Answer(
-        path=Path(str(predictions.fnames[i])),
-        label=label,
-        score=score,
-        threshold=threshold,
-        p_value=math.nan,
-        size=picture.size,
-        seen=summary.transform.seen(*picture.size),
-        input_map=predictions.pixelwise_pred[i] if len(predictions.pixelwise_pred) else None,
-    )
-    return _embedded(marked_picture(np.asarray(picture), answer), str(answer.path))
+    path = Path(str(predictions.fnames[i]))
+    scores = predictions.scores.of(np.array([i]))
+    [answer] = answers_of(scores, [(path, picture.size)], summary.transform, predictions.threshold)
+    return _embedded(marked_picture(np.asarray(picture), answer), str(path))
 
 
 def _embedded(figure: Figure, name: str) -> str:

@@ -156,8 +156,8 @@ def _evaluate_category(
         log.warning("no segmentation images of %s are written: the model makes no maps", category.name)
     if not category.test:
         log.warning("%s has no test images: its results are empty", category.name)
-        run.summaries[row_name] = Summary.of(detector, category.train, train)
-        run.add(row_name, dict.fromkeys(RESULT_COLUMNS, math.nan) | settings_row(detector), {})
+        run.summaries[row_name] = Summary.of(detector, train)
+        run.add(row_name, dict.fromkeys(RESULT_COLUMNS, math.nan) | settings_row(detector, None), {})
         return
     with run.timed(row_name, "score"):
         images = category.test_images(detector.transform, stage.data.batch_size)
@@ -169,9 +169,9 @@ def _evaluate_category(
         predictions = replace(predictions, optimal_threshold=measures.optimal_threshold)
         judged = np.flatnonzero(category.has_label)
         tables = detector.tables(scores.of(judged), category.labels[judged])
-        pictures = [*category.train, *(image.path for image in category.test)]
-        run.summaries[row_name] = Summary.of(detector, pictures, train, predictions)
-        row = measures.row | settings_row(detector, predictions)
+        summary = Summary.of(detector, train, [image.path for image in category.test], predictions)
+        run.summaries[row_name] = summary
+        row = measures.row | settings_row(detector, summary.decisions)
         run.add(row_name, row, tables)  # whatever fails below
     with run.timed(row_name, "save"):
         predictions.save(run.predictions(row_name))
@@ -212,7 +212,8 @@ def _save_segmentation_images(folder: Path, scores: Scores, category: Category, 
     for number, image in enumerate(category.test):
         picture = read_picture(image.path)
         truth = None if image.mask is None else np.asarray(read_grey(image.mask)) >= 128
-        answer = answers_of(detector, scores.of(np.array([number])), [(image.path, picture.size)])[0]
+        one, shown = scores.of(np.array([number])), [(image.path, picture.size)]
+        answer = answers_of(one, shown, detector.transform, detector.threshold_)[0]
         save_marked_picture(folder / names[number], np.asarray(picture), answer, truth)
 
 

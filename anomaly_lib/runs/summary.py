@@ -11,7 +11,8 @@ import numpy as np
 from anomaly_lib.datasets.images import upright_size
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors import Detector, PatchCore
-from anomaly_lib.detectors.files import nan_to_none
+from anomaly_lib.detectors.files import SAVED, nan_to_none
+from anomaly_lib.detectors.parameters import FINITE, RATE, Each, Interval, Optional, Record, Text, Whole
 from anomaly_lib.detectors.threshold import promise
 from anomaly_lib.evaluation.predictions import Predictions
 from anomaly_lib.predict import unseen_sentence_of
@@ -21,6 +22,22 @@ OF_ONE_MODEL = ("image_size", "coreset", "threshold", "false_alarm_rate")
 
 # Of the pictures that do not count for the threshold, so many are named.
 _NAMED = 5
+
+
+# What is read again of run.json.
+_DOCUMENT = Record(
+    {
+        "fitted_on": Optional(Whole(0)),
+        "transform": SAVED["transform"],
+        "least_seen": Interval(0, closed=True),
+        "threshold": Optional(FINITE),
+        "false_alarm_rate": RATE,
+        "promise": Text(),
+        "decided_by": Optional(Text()),
+        "without": Each(Text()),
+        "decisions": Optional(Record(dict.fromkeys(("missed", "defects", "false_alarms", "good"), Whole(0)))),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -100,16 +117,16 @@ class Summary:
     def of(
         cls,
         detector: Detector,
-        pictures: Sequence[Path],
         train: Sequence[Path] | None,
+        test: Sequence[Path] = (),
         predictions: Predictions | None = None,
-    ) -> "Summary":
-        """Summarise a fitted detector, the `pictures` that it sees, and those that it was fitted on here."""
+    ) -> Self:
+        """Summarise a fitted detector, what it was fitted on here and tested on, and what it predicted."""
         decider = detector.deciding_image
         return cls(
             fitted_on=None if train is None else len(train),
             transform=detector.transform,
-            least_seen=least_seen(pictures, detector.transform),
+            least_seen=_least_seen([*(train or ()), *test], detector.transform),
             threshold=nan_to_none(detector.threshold_),
             false_alarm_rate=detector.false_alarm_rate,
             promise=promise(detector),
@@ -134,7 +151,8 @@ class Summary:
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> Self:
-        """Return what `document` returned; a `LookupError` or `TypeError` says that it is anything else."""
+        """Return what `document` returned; a `ParameterError` says what in it is anything else."""
+        _DOCUMENT.require("summary", document)
         decisions = document["decisions"]
         return cls(
             **{
@@ -150,9 +168,8 @@ class Summary:
         return asdict(self)
 
 
-def settings_row(detector: Detector, predictions: Predictions | None = None) -> dict[str, float]:
+def settings_row(detector: Detector, decisions: Decisions | None) -> dict[str, float]:
     """Return what ``results.csv`` says of a category's settings and decisions, behind its metrics."""
-    decisions = None if predictions is None else Decisions.of(predictions)
     return {
         "image_size": detector.transform.size,
         **({"coreset": float(detector.coreset)} if isinstance(detector, PatchCore) else {}),
@@ -163,7 +180,7 @@ def settings_row(detector: Detector, predictions: Predictions | None = None) -> 
     }
 
 
-def least_seen(pictures: Sequence[Path], transform: Transform) -> float:
+def _least_seen(pictures: Sequence[Path], transform: Transform) -> float:
     """Return the smallest share of a picture that is seen."""
     shares = [1.0]
     if transform.crop is not None:

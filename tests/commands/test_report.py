@@ -83,6 +83,23 @@ def test_a_run_of_an_earlier_version_has_its_tables_and_curves(copy: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("least_seen", "x"),
+        ("fitted_on", [1]),
+        ("without", 5),
+        ("decisions", {"missed": 1}),
+        ("threshold", "1"),
+    ],
+)
+def test_a_summary_of_another_kind_is_one_sentence(copy: Path, name: str, value: object) -> None:
+    document = json.loads((copy / "run.json").read_text())
+    document["summaries"]["mvtec_disc"][name] = value
+    (copy / "run.json").write_text(json.dumps(document))
+    assert name in error_of(run(["report", str(copy)]))
+
+
+@pytest.mark.parametrize(
     "content",
     ["", "{", "[]", '{"summaries": {"mvtec_disc": 3}}', '{"summaries": {"mvtec_disc": {"transform": {}}}}'],
 )

@@ -237,6 +237,21 @@ def test_a_class_of_ones_own_has_its_categories_without_a_prefix(photographs: Pa
         DataChoice(photographs, ["third"], f"{__name__}:OwnData").read()
 
 
+class Twins:
+    """Two categories of one name, of which one would be lost."""
+
+    def __init__(self, folder: Path) -> None:
+        self._category = Category("one", tuple((folder / "good").iterdir()), ())
+
+    def __iter__(self) -> Iterator[Category]:
+        yield from (self._category, self._category)
+
+
+def test_two_categories_of_one_name_are_refused(photographs: Path) -> None:
+    with pytest.raises(DataError, match="two categories called 'one'"):
+        read_own(f"{__name__}:Twins", photographs)
+
+
 def test_a_class_that_is_none_is_one_sentence(photographs: Path) -> None:
     for name in (f"{__name__}:Nothing", f"{__name__}:names", "builtins:str"):
         with pytest.raises(DataError, match="the data set"):

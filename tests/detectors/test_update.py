@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from model_formats import as_format
 
 from anomaly_lib import Detector, Ensemble, Gaussian, PatchCore, PatchSVDD, Transform, load_detector
 from anomaly_lib.errors import DataError, NotFittedError
@@ -173,3 +174,18 @@ def test_a_tampered_calibration_is_refused(tiny_weights: str, images: torch.Tens
     file.write_text(json.dumps({**description, "images": 3}))
     with pytest.raises(Exception, match="of images that it has not seen"):
         load_detector(tmp_path / "m", device="cpu")
+
+
+@pytest.mark.parametrize("make", [patch_core, patch_svdd])
+def test_a_model_of_an_earlier_format_learns_on_and_is_read_again(
+    make: Callable[..., Detector], tiny_weights: str, images: torch.Tensor, tmp_path: Path
+) -> None:
+    make(tiny_weights).fit(images).save(tmp_path / "m")
+    as_format(2, tmp_path / "m")
+    detector = load_detector(tmp_path / "m", device="cpu")
+    assert detector.images_ == 24
+    detector.update(images[:3]).save(tmp_path / "m")
+    loaded = load_detector(tmp_path / "m", device="cpu")
+    assert loaded.images_ == 27
+    assert loaded.calibration_of_.max() == 26
+    assert np.array_equal(loaded.score(images).image, detector.score(images).image)

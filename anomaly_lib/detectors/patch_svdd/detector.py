@@ -32,9 +32,10 @@ from anomaly_lib.detectors.patch_svdd.embedding import (
     mean_image,
     read_pixels,
     require_size,
+    saved_weights,
 )
 from anomaly_lib.detectors.patch_svdd.network import LARGE, SMALL, STEP
-from anomaly_lib.detectors.patch_svdd.official import encoder_shapes, read_official_patch_svdd
+from anomaly_lib.detectors.patch_svdd.official import read_official_patch_svdd
 from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, PatchPlace, Sampling
 from anomaly_lib.detectors.patch_svdd.schedule import Schedule, Weights
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
@@ -224,6 +225,11 @@ class PatchSVDD(Detector):
         return OFFICIAL_TRANSFORM.asked(Geometry(whole=True))
 
     @property
+    def least_images(self) -> int:
+        """How many images the patches in the memory banks are of at least."""
+        return self.patch_banks_.least_images
+
+    @property
     def strides(self) -> dict[int, int]:
         """The sides of the patches that are scored, and the pixels between them."""
         return {side: stride for side, stride in zip((LARGE, SMALL), self.S, strict=True) if side <= self.K}
@@ -321,7 +327,8 @@ class PatchSVDD(Detector):
         mean = tensors.take("mean_image", 3, None, None).to(self.device)
         if min(mean.shape[1:]) < self.K:
             raise ModelFileError(f"the mean image in {folder} is smaller than a patch: train it again")
-        encoder = PatchEncoder(self._saved_weights(tensors), mean, self.strides)
+        own_dimensions = self.D if self.weights is None else None
+        encoder = PatchEncoder(saved_weights(tensors, own_dimensions), mean, self.strides)
         banks, numbers = {}, {}
         for side in self.strides:
             banks[side] = tensors.take(f"memory_bank_{side}", None, encoder.dimensions).to(self.device)
@@ -333,16 +340,6 @@ class PatchSVDD(Detector):
             raise ModelFileError(
                 f"the memory banks in {folder} are not those of whole images: train it again"
             )
-
-    def _saved_weights(self, tensors: SavedTensors) -> Weights:
-        bias = tensors.take("encoder.conv2.bias", None)
-        if not len(bias) or (self.weights is None and len(bias) != self.D):
-            raise ModelFileError(f"the model's encoder has {len(bias)} dimensions and not D, {self.D}")
-        shapes = encoder_shapes(len(bias))
-        del shapes["conv2.bias"]
-        return {"conv2.bias": bias} | {
-            name: tensors.take(f"encoder.{name}", *shape) for name, shape in shapes.items()
-        }
 
 
 def _scores_of(maps: torch.Tensor) -> Scores:

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 import torch.nn.functional as F
 
+from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.patch_svdd.network import LARGE, HierarchicalEncoder
-from anomaly_lib.errors import DataError, ParameterError
+from anomaly_lib.detectors.patch_svdd.official import encoder_shapes
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 
 # Images embedded at a time: the first layers' maps take 8 MB each.
 EMBEDDED = 2
@@ -68,6 +70,21 @@ def mean_image(pixels: torch.Tensor) -> torch.Tensor:
     for image in pixels:
         total += image
     return (total.double() / (255 * len(pixels))).float()
+
+
+def saved_weights(tensors: SavedTensors, dimensions: int | None) -> dict[str, torch.Tensor]:
+    """Return an encoder's state dict from a model's tensors, of embeddings of so many dimensions if given.
+
+    A `ModelFileError` says that they are of no such encoder.
+    """
+    bias = tensors.take("encoder.conv2.bias", None)
+    if not len(bias) or (dimensions is not None and len(bias) != dimensions):
+        raise ModelFileError(f"the model's encoder has {len(bias)} dimensions and not D, {dimensions}")
+    shapes = encoder_shapes(len(bias))
+    del shapes["conv2.bias"]
+    return {"conv2.bias": bias} | {
+        name: tensors.take(f"encoder.{name}", *shape) for name, shape in shapes.items()
+    }
 
 
 def read_pixels(

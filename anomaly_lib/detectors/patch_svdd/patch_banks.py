@@ -76,6 +76,14 @@ class PatchBanks:
             del rows  # before the next bank
         return cls(encoder, banks, numbers)
 
+    @property
+    def least_images(self) -> int:
+        """How many images the rows are of, but for those behind the last of them."""
+        return (
+            max(int(of_side.max()) // self.encoder.patches(side) for side, of_side in self.numbers.items())
+            + 1
+        )
+
     def of_whole_images(self) -> bool:
         """Return whether the banks have all patches of some images, and the same of each size."""
         images = {len(of_side) / self.encoder.patches(side) for side, of_side in self.numbers.items()}

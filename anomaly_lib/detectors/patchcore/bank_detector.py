@@ -38,6 +38,11 @@ class BankDetector(FrozenDetector):
     def embed(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the patch features (n, h, w, d) of the backbone's maps (n, c, h, w), one a layer."""
 
+    @property
+    def least_images(self) -> int:
+        """How many images the rows are of, but for those behind the last of them; 0 where nobody knows."""
+        return int(self.memory_bank_.image_of.max()) + 1
+
     def learn_more(
         self, images: Images | torch.Tensor, calibrate: bool, progress: Progress
     ) -> np.ndarray | None:
@@ -48,7 +53,7 @@ class BankDetector(FrozenDetector):
         patch that still reaches it is added too.
         """
         bank = self.memory_bank_
-        first = self.images_ or int(bank.image_of.max()) + 1
+        first = self.images_
         keep = KeepFarthest(len(bank) / max(first, 1))
         builder = MemoryBankBuilder(keep, torch.Generator(), self.buffer, bank)
         seen = self.fill(builder, images, first, progress)

@@ -187,10 +187,8 @@ class PatchCore(BankDetector):
 
     # Section 3.2: coreset-reduced patch-feature memory bank
 
-    def bank_builder(
-        self, generator: torch.Generator, progress: Progress, bank: MemoryBank | None = None
-    ) -> MemoryBankBuilder:
-        """Return what fills a memory bank with the patches that the sampler keeps, beginning with `bank`."""
+    def bank_builder(self, generator: torch.Generator, progress: Progress) -> MemoryBankBuilder:
+        """Return what fills a memory bank with the patches that the sampler keeps."""
 
         def select(projected: torch.Tensor, size: int) -> torch.Tensor:
             return select_rows(projected, size, self.sampler, generator, progress)
@@ -200,7 +198,7 @@ class PatchCore(BankDetector):
             keep = KeepShare(select, 1.0 if self.sampler == "identity" else self.coreset)
         else:
             keep = KeepNumber(select, int(self.coreset))
-        return MemoryBankBuilder(keep, generator, self.buffer, bank)
+        return MemoryBankBuilder(keep, generator, self.buffer)
 
     # Saving and loading
 
