@@ -11,6 +11,7 @@ def as_format(number: int, folder: Path) -> None:
     """Take away from a model what those of this earlier format did not have."""
     new = (
         "calibration_of",
+        "place_of",
         "statistics.",
         *(("calibration", "image_of", "projection") if number == 1 else ()),
     )

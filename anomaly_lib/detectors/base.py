@@ -12,6 +12,7 @@ import torch
 from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.detectors.calibrated import Calibrated
 from anomaly_lib.detectors.parameters import Constraint, constructor_call, require_all
+from anomaly_lib.detectors.places import PatchPlace
 from anomaly_lib.detectors.sources import Images, checked_batches, told
 from anomaly_lib.detectors.watch import Watch, unwatched
 from anomaly_lib.errors import DataError
@@ -225,6 +226,25 @@ class Detector(Calibrated):
     def predict(self, pictures: Picture | Iterable[Picture]) -> Answer | list[Answer]:
         """Return what is said of a picture, or of a list of them; see `anomaly_lib.predict.predict`."""
         return predict(self, pictures)
+
+    def nearest_patches(self, image: torch.Tensor, row: int, column: int, k: int = 5) -> list[PatchPlace]:
+        """Return the `k` training patches nearest to a patch of an image, nearest first.
+
+        Parameters
+        ----------
+        image
+            (3, h, w) in [0, 1], at the model's input.
+        row, column
+            A pixel in the middle of the patch; of the patches that are compared, the nearest is taken.
+
+        Raises
+        ------
+        DataError
+            When the method compares with no patches, or the model does not say where they are from.
+        """
+        raise DataError(
+            f"{type(self).__name__} keeps no training patches: it compares with the distribution of all"
+        )
 
     def tables(self, scores: Scores, labels: np.ndarray) -> "dict[str, pd.DataFrame]":
         """Return what else there is to say of scored images with `labels` (n,), by name: by default nothing.

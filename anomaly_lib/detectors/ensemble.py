@@ -14,6 +14,7 @@ from anomaly_lib.detectors.base import Detector
 from anomaly_lib.detectors.files import SavedTensors, damage_named, read_model
 from anomaly_lib.detectors.parameters import Constraint, Each, Interval, Whole
 from anomaly_lib.detectors.patchcore import PatchCore
+from anomaly_lib.detectors.places import PatchPlace
 from anomaly_lib.detectors.sources import Images
 from anomaly_lib.detectors.watch import Watch
 from anomaly_lib.errors import DataError, ModelFileError, ParameterError
@@ -95,6 +96,10 @@ class Ensemble(Detector):
         scores = [member.score_batch(images) for member in self.members]
         maps = [score.maps for score in scores if score.maps is not None]
         return Scores(self._mean([score.image for score in scores]), self._mean(maps))
+
+    def nearest_patches(self, image: torch.Tensor, row: int, column: int, k: int = 5) -> list[PatchPlace]:
+        """Return the `k` training patches that the first member finds nearest."""
+        return self.members[0].nearest_patches(image, row, column, k)
 
     def set_false_alarm_rate(self, rate: float) -> Self:
         """Set the thresholds of the ensemble and its members anew; scores stay in the same units."""

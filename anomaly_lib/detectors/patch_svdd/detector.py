@@ -36,9 +36,10 @@ from anomaly_lib.detectors.patch_svdd.embedding import (
 )
 from anomaly_lib.detectors.patch_svdd.network import LARGE, SMALL, STEP
 from anomaly_lib.detectors.patch_svdd.official import read_official_patch_svdd
-from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, PatchPlace, Sampling
+from anomaly_lib.detectors.patch_svdd.patch_banks import PatchBanks, Sampling
 from anomaly_lib.detectors.patch_svdd.schedule import Schedule, Weights
 from anomaly_lib.detectors.patch_svdd.training import Training, TrainingOptions
+from anomaly_lib.detectors.places import PatchPlace
 from anomaly_lib.detectors.sampling import CoresetSize, Sampler
 from anomaly_lib.detectors.sources import Images, checked_batches
 from anomaly_lib.detectors.watch import Watch
@@ -205,20 +206,11 @@ class PatchSVDD(Detector):
         return Scores(product.image, product.maps, {kind: _scores_of(maps[kind]) for kind in kinds})
 
     def nearest_patches(
-        self, image: torch.Tensor, row: int, column: int, side: int = SMALL, k: int = 5
+        self, image: torch.Tensor, row: int, column: int, k: int = 5, side: int = SMALL
     ) -> list[PatchPlace]:
-        """Return the `k` nearest training patches, in a memory bank, of a patch of an image, nearest first.
-
-        Parameters
-        ----------
-        image
-            (3, h, w) in [0, 1].
-        row, column, side
-            Upper left corner and side of the patch, in pixels. The patches that are scored lie `S` apart;
-            the one at or before this corner is taken.
-        """
+        """Return the `k` training patches nearest to one of an image; those compared have this side."""
         self._require_fitted()
-        return self.patch_banks_.nearest(image, row, column, side, k)
+        return self.patch_banks_.nearest(image, row, column, k, side)
 
     def default_transform(self) -> Transform:
         """Return the geometry of whole pictures, in the official size."""

@@ -2,24 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 
 from anomaly_lib.detectors.patch_svdd.embedding import EMBEDDED, PatchEncoder
+from anomaly_lib.detectors.places import PatchPlace
 from anomaly_lib.detectors.sampling import Sampler, select_rows
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import spread_scores
 from anomaly_lib.progress import Progress, track
-
-
-class PatchPlace(NamedTuple):
-    """A patch of a training image: the image's number, the patch's corner in pixels, how far it is."""
-
-    image: int
-    row: int
-    column: int
-    distance: float
 
 
 @dataclass(frozen=True)
@@ -128,18 +120,19 @@ class PatchBanks:
         levels = torch.stack(list(maps.values()))
         return maps | {"sum": levels.sum(dim=0), "product": levels.prod(dim=0)}
 
-    def nearest(self, image: torch.Tensor, row: int, column: int, side: int, k: int) -> list[PatchPlace]:
-        """Return the `k` nearest rows to the patch of an image (3, h, w) at or before a corner in pixels."""
+    def nearest(self, image: torch.Tensor, row: int, column: int, k: int, side: int) -> list[PatchPlace]:
+        """Return the `k` nearest rows to the patch of an image (3, h, w) with this middle, in pixels."""
         stride = self.encoder.strides[side]
         embeddings = self.encoder.embed(image[None])[side]
         rows, columns = embeddings.shape[1:3]
-        patch = embeddings[0, min(row // stride, rows - 1), min(column // stride, columns - 1)]
-        squared, nearest = self._indexes[side].search(patch[None], k)
+        top, left = (max(0, round((middle - side / 2) / stride)) for middle in (row, column))
+        patch = embeddings[0, min(top, rows - 1), min(left, columns - 1)]
+        squared, nearest = self._indexes[side].search(patch[None], min(k, len(self.banks[side])))
         places = []
         for distance, number in zip(squared[0].sqrt(), self.numbers[side][nearest[0].cpu()], strict=True):
             image_number, place = divmod(int(number), rows * columns)
             top, left = (stride * position for position in divmod(place, columns))
-            places.append(PatchPlace(image_number, top, left, float(distance)))
+            places.append(PatchPlace(image_number, top, left, side, float(distance)))
         return places
 
 

@@ -12,13 +12,19 @@ from anomaly_lib.detectors.frozen import FrozenDetector
 from anomaly_lib.detectors.patchcore.calibration import (
     CalibrationImages,
     Replacements,
-    image_of_patches,
     leave_one_out_scores,
 )
-from anomaly_lib.detectors.patchcore.memory_bank import KeepFarthest, MemoryBank, MemoryBankBuilder, PatchMaps
+from anomaly_lib.detectors.patchcore.memory_bank import (
+    KeepFarthest,
+    MemoryBank,
+    MemoryBankBuilder,
+    PatchMaps,
+    places_of,
+)
+from anomaly_lib.detectors.places import PatchPlace
 from anomaly_lib.detectors.sampling import Sampler
 from anomaly_lib.detectors.sources import Images
-from anomaly_lib.errors import ModelFileError, ParameterError
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.progress import Progress
 
@@ -27,6 +33,7 @@ class BankDetector(FrozenDetector):
     """The memory bank of `PatchCore`, whose hyper-parameters and attributes these are."""
 
     target_embed_dimension: int
+    patchsize: int
     sampler: Sampler
     buffer: int
     num_nn: int
@@ -66,11 +73,33 @@ class BankDetector(FrozenDetector):
         """Return the patches of these images that reach the threshold."""
         strange = [self.memory_bank_.chosen(torch.zeros(0, dtype=torch.int64))]
         for features, numbers in images:
-            patches, image_of = features.flatten(0, 2), image_of_patches(features, numbers)
+            patches, places = (
+                features.flatten(0, 2),
+                places_of(numbers, (features.shape[1], features.shape[2])),
+            )
             reaches = self._index.search(patches, self.num_nn)[0].mean(dim=1) >= self.threshold_
             rows, projection = patches[reaches], self.memory_bank_.projection
-            strange.append(MemoryBank(rows, image_of[reaches], projection, rows @ projection))
+            strange.append(MemoryBank(rows, places[reaches], projection, rows @ projection))
         return functools.reduce(MemoryBank.joined, strange)
+
+    def nearest_patches(self, image: torch.Tensor, row: int, column: int, k: int = 5) -> list[PatchPlace]:
+        """Return the `k` rows of the memory bank nearest to a patch of an image, where they are from."""
+        self._require_fitted()
+        features = self.embed(self.features_of_batch(image[None].to(self.device)).maps)[0]  # (h, w, d)
+        height, width = features.shape[:2]
+        stride = image.shape[1] / height  # pixels between patches
+        top = min(max(int(row / stride), 0), height - 1)
+        left = min(max(int(column / stride), 0), width - 1)
+        distances, rows = self._index.search(features[top, left][None], min(k, len(self.memory_bank_)))
+        places = self.memory_bank_.places[rows[0]]
+        if int(places.min()) < 0:
+            raise DataError("the model does not say where the rows of its memory bank are from: fit it again")
+        corners = (places[:, 1:] + (1 - self.patchsize) / 2) * stride
+        side = round(self.patchsize * stride)
+        return [
+            PatchPlace(int(place[0]), round(float(corner[0])), round(float(corner[1])), side, float(distance))
+            for place, corner, distance in zip(places, corners, distances[0], strict=True)
+        ]
 
     def fill(
         self, builder: MemoryBankBuilder, images: Images | torch.Tensor, first: int, progress: Progress

@@ -34,8 +34,9 @@ class MemoryBank:
     ----------
     rows
         (m, d) float32.
-    image_of
-        (m,) int64, the number of the training image that each row is from; -1 where nobody knows.
+    places
+        (m, 3) int64, where each row is from: the number of the training image, and row and column in its grid
+        of patches; -1 where nobody knows.
     projection
         (d, PROJECTION) the random map that a coreset is selected on.
     projected
@@ -43,7 +44,7 @@ class MemoryBank:
     """
 
     rows: torch.Tensor
-    image_of: torch.Tensor
+    places: torch.Tensor
     projection: torch.Tensor
     projected: torch.Tensor
 
@@ -51,28 +52,44 @@ class MemoryBank:
         """Return the number of rows."""
         return len(self.rows)
 
+    @property
+    def image_of(self) -> torch.Tensor:
+        """(m,) int64, the number of the training image that each row is from."""
+        return self.places[:, 0]
+
     @classmethod
     def of_rows(cls, rows: torch.Tensor, generator: torch.Generator) -> Self:
         """Return the bank of `rows` (m, d) of unknown images, with a new projection."""
         projection = random_projection(rows.shape[1], PROJECTION, generator).to(rows.device)
-        image_of = torch.full((len(rows),), -1, device=rows.device)
-        return cls(rows, image_of, projection, rows @ projection)
+        places = torch.full((len(rows), 3), -1, device=rows.device)
+        return cls(rows, places, projection, rows @ projection)
 
     @classmethod
     def restored(cls, tensors: SavedTensors, columns: int, seed: int, device: torch.device) -> Self:
-        """Return the bank that `tensors` returned; of format 1 there are the rows alone."""
+        """Return the bank that `tensors` returned; of format 1 there are the rows alone.
+
+        Formats before 3 do not say where in its image a row is from.
+        """
         rows = tensors.take("memory_bank", None, columns).to(device)
         if not {"projection", "image_of"} & set(tensors.names()):
             return cls.of_rows(rows, torch.Generator().manual_seed(seed))
         projection = tensors.take("projection", columns, PROJECTION).to(device)
-        image_of = tensors.take("image_of", len(rows), dtype=torch.int64).to(device)
-        if len(image_of) and int(image_of.min()) < -1:
-            raise ModelFileError("the model's rows are of images with negative numbers: train it again")
-        return cls(rows, image_of, projection, rows @ projection)
+        places = torch.full((len(rows), 3), -1)
+        places[:, 0] = tensors.take("image_of", len(rows), dtype=torch.int64)
+        if "place_of" in tensors.names():
+            places[:, 1:] = tensors.take("place_of", len(rows), 2, dtype=torch.int64)
+        if len(places) and int(places.min()) < -1:
+            raise ModelFileError("the model's rows are from places with negative numbers: train it again")
+        return cls(rows, places.to(device), projection, rows @ projection)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return what is saved of the bank, by name; the projected rows can be had again."""
-        return {"memory_bank": self.rows, "image_of": self.image_of, "projection": self.projection}
+        return {
+            "memory_bank": self.rows,
+            "image_of": self.image_of,
+            "place_of": self.places[:, 1:],
+            "projection": self.projection,
+        }
 
     def typical_distance(self) -> float:
         """Return the median distance of the rows to their nearest neighbour among the others.
@@ -87,7 +104,7 @@ class MemoryBank:
 
     def chosen(self, index: torch.Tensor) -> "MemoryBank":
         """Return the bank of the rows `index` (k,) alone."""
-        return MemoryBank(self.rows[index], self.image_of[index], self.projection, self.projected[index])
+        return MemoryBank(self.rows[index], self.places[index], self.projection, self.projected[index])
 
     def joined(self, other: "MemoryBank") -> "MemoryBank":
         """Return the bank with the rows of `other`, on the same projection, behind its own."""
@@ -95,17 +112,23 @@ class MemoryBank:
             return other
         return MemoryBank(
             torch.cat([self.rows, other.rows]),
-            torch.cat([self.image_of, other.image_of]),
+            torch.cat([self.places, other.places]),
             self.projection,
             torch.cat([self.projected, other.projected]),
         )
 
 
+def places_of(images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Return the places (n * h * w, 3) of the patches of images with these numbers (n,), in a grid (h, w)."""
+    rows, columns = (torch.arange(length, device=images.device) for length in grid)
+    return torch.cartesian_prod(images, rows, columns)
+
+
 class Patches(Protocol):
     """Patch features of some images, to be had more than once."""
 
-    def rows(self) -> torch.Tensor:
-        """Return the patches (n, d), image after image."""
+    def features(self) -> torch.Tensor:
+        """Return the features (n, h, w, d)."""
 
 
 @dataclass(frozen=True)
@@ -122,23 +145,19 @@ class PatchMaps:
         """Return the features (n, h, w, d)."""
         return self.embed(self.maps)
 
-    def rows(self) -> torch.Tensor:
-        """Return the patches (n * h * w, d), image after image."""
-        return self.features().flatten(0, 2)
-
     def images(self, chosen: slice) -> "PatchMaps":
         """Return the features of some images; copied, as a slice would keep the whole batch in memory."""
         return PatchMaps([layer[chosen].clone() for layer in self.maps], self.embed)
 
 
 @dataclass(frozen=True)
-class PatchRows:
-    """Patch features as they are: (n, d)."""
+class PatchFeatures:
+    """Patch features as they are: (n, h, w, d)."""
 
     values: torch.Tensor
 
-    def rows(self) -> torch.Tensor:
-        """Return the patches (n, d)."""
+    def features(self) -> torch.Tensor:
+        """Return the features (n, h, w, d)."""
         return self.values
 
 
@@ -148,20 +167,20 @@ class Portion:
     def __init__(self) -> None:
         self._patches: list[Patches] = []
         self._projected: list[torch.Tensor] = []
-        self._image_of: list[torch.Tensor] = []
+        self._places: list[torch.Tensor] = []
         self.size = 0
 
-    def add(self, patches: Patches, projected: torch.Tensor, image_of: torch.Tensor) -> None:
-        """Add patches; `projected` (n, PROJECTION) and `image_of` (n,) are theirs."""
+    def add(self, patches: Patches, projected: torch.Tensor, places: torch.Tensor) -> None:
+        """Add patches; `projected` (n, PROJECTION) and `places` (n, 3) are theirs."""
         self._patches.append(patches)
         self._projected.append(projected)
-        self._image_of.append(image_of)
+        self._places.append(places)
         self.size += len(projected)
 
     @property
     def images(self) -> int:
         """How many images the patches are of."""
-        return len(torch.cat(self._image_of).unique())
+        return len(torch.cat(self._places)[:, 0].unique())
 
     def projected(self) -> torch.Tensor:
         """Return the patches (n, PROJECTION) on the projection."""
@@ -169,14 +188,14 @@ class Portion:
 
     def bank(self, index: torch.Tensor, projected: torch.Tensor, projection: torch.Tensor) -> MemoryBank:
         """Return the patches with the numbers `index` (m,), which are `projected` already, as a bank."""
-        return MemoryBank(self.rows(index), torch.cat(self._image_of)[index], projection, projected)
+        return MemoryBank(self.rows(index), torch.cat(self._places)[index], projection, projected)
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
         """Return the patches (m, d) with the numbers `index` (m,), embedding one batch at a time."""
         selection = torch.empty(0)
         first = 0
         for patches in self._patches:
-            rows = patches.rows()
+            rows = patches.features().flatten(0, 2)
             if first == 0:
                 selection = rows.new_empty(len(index), rows.shape[1])
             here = (index >= first) & (index < first + len(rows))
@@ -271,11 +290,12 @@ class MemoryBankBuilder:
 
     def add(self, patches: Patches, images: torch.Tensor) -> None:
         """Add the patches of images with these numbers (k,), image after image, each with as many."""
-        rows = patches.rows()  # (n, d)
+        features = patches.features()
+        rows = features.flatten(0, 2)
         if self._bank is None:
             self._bank = MemoryBank.of_rows(rows[:0], self._generator)
-        image_of = images.to(rows.device).repeat_interleave(len(rows) // len(images))
-        self._portion.add(patches, rows @ self._bank.projection, image_of)
+        places = places_of(images.to(rows.device), (features.shape[1], features.shape[2]))
+        self._portion.add(patches, rows @ self._bank.projection, places)
         if self._portion.size >= self._buffer:
             self._thin_out(self._bank)
 

@@ -12,8 +12,8 @@ from anomaly_lib.detectors.patchcore.memory_bank import (
     KeepShare,
     MemoryBank,
     MemoryBankBuilder,
+    PatchFeatures,
     PatchMaps,
-    PatchRows,
 )
 from anomaly_lib.detectors.sampling import select_rows
 
@@ -25,7 +25,8 @@ def embed(maps: list[torch.Tensor]) -> torch.Tensor:
     return maps[0].permute(0, 2, 3, 1)
 
 
-ROWS = embed([MAPS]).flatten(0, 2)
+FEATURES = embed([MAPS])
+ROWS = FEATURES.flatten(0, 2)
 
 
 def greedy(generator: torch.Generator) -> Callable[[torch.Tensor, int], torch.Tensor]:
@@ -39,7 +40,7 @@ def filled(keep: type[KeepShare] | type[KeepNumber], size: float, *, rows: bool,
     builder = MemoryBankBuilder(chosen, generator, buffer)
     for first in range(0, 6, 2):
         maps = PatchMaps([MAPS[first : first + 2]], embed)
-        builder.add(PatchRows(maps.rows()) if rows else maps, torch.arange(first, first + 2))
+        builder.add(PatchFeatures(maps.features()) if rows else maps, torch.arange(first, first + 2))
     return builder.finish()
 
 
@@ -50,7 +51,7 @@ def test_rows_and_maps_fill_the_same_bank(
 ) -> None:
     of_maps, of_rows = (filled(keep, size, rows=rows, buffer=buffer) for rows in (False, True))
     assert len(of_maps) == expected
-    for name in ("rows", "image_of", "projection", "projected"):
+    for name in ("rows", "places", "projection", "projected"):
         assert torch.equal(getattr(of_maps, name), getattr(of_rows, name))
 
 
@@ -62,7 +63,8 @@ def test_every_row_is_a_patch_of_its_image_with_its_projection(
     bank = filled(keep, size, rows=False, buffer=buffer)
     same = (bank.rows[:, None] == ROWS[None]).all(dim=2)  # (m, all patches)
     assert (same.sum(dim=1) == 1).all()
-    assert torch.equal(same.int().argmax(dim=1) // 12, bank.image_of)
+    image, row, column = bank.places.T
+    assert torch.equal(same.int().argmax(dim=1), (image * 4 + row) * 3 + column)
     assert bank.projection.shape == (5, PROJECTION)
     assert torch.allclose(bank.projected, bank.rows @ bank.projection, atol=1e-5)
 
@@ -70,10 +72,10 @@ def test_every_row_is_a_patch_of_its_image_with_its_projection(
 def test_a_bank_to_begin_with_keeps_its_rows_and_its_projection() -> None:
     generator = torch.Generator().manual_seed(3)
     first = MemoryBankBuilder(KeepShare(greedy(generator), 1.0), generator)
-    first.add(PatchRows(ROWS[:24]), torch.arange(2))
+    first.add(PatchFeatures(FEATURES[:2]), torch.arange(2))
     before = first.finish()
     second = MemoryBankBuilder(KeepShare(greedy(generator), 0.5), generator, bank=before)
-    second.add(PatchRows(ROWS[24:]), torch.arange(2, 6))
+    second.add(PatchFeatures(FEATURES[2:]), torch.arange(2, 6))
     after = second.finish()
     assert len(after) == 24 + 24
     assert torch.equal(after.rows[:24], before.rows)
@@ -85,7 +87,7 @@ def test_a_bank_of_a_number_of_rows_stays_at_that_number_when_more_comes() -> No
     generator = torch.Generator().manual_seed(3)
     before = filled(KeepNumber, 9, rows=True, buffer=1000)
     builder = MemoryBankBuilder(KeepNumber(greedy(generator), 9), generator, bank=before)
-    builder.add(PatchRows(100 + torch.randn(30, 5, generator=generator)), torch.tensor([6]))
+    builder.add(PatchFeatures(100 + torch.randn(1, 5, 6, 5, generator=generator)), torch.tensor([6]))
     after = builder.finish()
     assert len(after) == 9
     assert 0 < int((after.image_of == 6).sum()) < 9

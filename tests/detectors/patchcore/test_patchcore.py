@@ -17,7 +17,7 @@ from anomaly_lib import PatchCore, Transform, load_detector, read_category
 from anomaly_lib.datasets import ImageFiles
 from anomaly_lib.detectors import TensorImages, persistence
 from anomaly_lib.detectors.patchcore import calibration as module
-from anomaly_lib.errors import ModelFileError, ParameterError, WeightsError
+from anomaly_lib.errors import DataError, ModelFileError, ParameterError, WeightsError
 from anomaly_lib.evaluation.thresholds import conformal_threshold
 from anomaly_lib.kernels.patches import embed_patches, smooth_maps
 from anomaly_lib.networks.backbone import Backbone
@@ -114,6 +114,40 @@ def slow_calibration(model: PatchCore, features: torch.Tensor, image: int, k: in
     worst = patches[int(means.argmax())]
     nearest = others[int(distances(worst[None], others).argmin())]
     return float(means.max()) * (equation_7(worst, nearest, others, b) if b else 1)
+
+
+# --- Where rows are from ---
+
+
+@pytest.mark.parametrize("patchsize", [3, 2])
+def test_the_nearest_patches_are_found_where_they_lie(
+    make: Make, normal_images: torch.Tensor, patchsize: int
+) -> None:
+    model = make(sampler="identity", patchsize=patchsize).fit(normal_images)
+    features = model.embed(model.features_of_batch(normal_images).maps)
+    height, width = features.shape[1:3]
+    stride = 64 / height
+    for image, row, column in ((0, 0, 0), (3, 1, width - 1), (7, height - 1, 2)):
+        middle = (int((row + 0.5) * stride), int((column + 0.5) * stride))
+        own, other = model.nearest_patches(normal_images[image], *middle, k=2)
+        assert own.image == image
+        assert own.distance == pytest.approx(0, abs=1e-4)
+        assert own.side == round(patchsize * stride)
+        assert own.row + own.side / 2 == pytest.approx((row + 0.5) * stride, abs=1)
+        assert own.column + own.side / 2 == pytest.approx((column + 0.5) * stride, abs=1)
+        table = distances(features[image, row, column][None], features.flatten(0, 2))[0]
+        table[(image * height + row) * width + column] = torch.inf
+        assert other.distance == pytest.approx(float(table.min()), rel=1e-4)
+
+
+def test_a_bank_from_elsewhere_does_not_say_where_its_rows_are_from(
+    make: Make, normal_images: torch.Tensor
+) -> None:
+    model = make().fit(normal_images)
+    bank = model.memory_bank_
+    model.of_bank(bank.of_rows(bank.rows, torch.Generator().manual_seed(0)))
+    with pytest.raises(DataError, match="does not say where"):
+        model.nearest_patches(normal_images[0], 0, 0)
 
 
 # --- Scores ---
