@@ -127,7 +127,7 @@ def test_the_nearest_patches_are_found_where_they_lie(
     features = model.embed(model.features_of_batch(normal_images).maps)
     height, width = features.shape[1:3]
     stride = 64 / height
-    for image, row, column in ((0, 0, 0), (3, 1, width - 1), (7, height - 1, 2)):
+    for image, row, column in ((0, 0, 0), (3, 1, width - 1), (5, height - 1, 2)):
         middle = (int((row + 0.5) * stride), int((column + 0.5) * stride))
         own, other = model.nearest_patches(normal_images[image], *middle, k=2)
         assert own.image == image
