@@ -126,6 +126,28 @@ class Predictions:
         return replace(self, **values, parts={name: part.of(chosen) for name, part in self.parts.items()})
 
     @property
+    def in_thresholds(self) -> "Predictions":
+        """The predictions with all scores in units of the model's own threshold, which is 1 then.
+
+        Without a threshold above 0 they stay as they are.
+        """
+        unit = np.float32(self.threshold)
+        if not unit > 0:
+            return self
+        parts = {
+            name: Scores(part.image / unit, None if part.maps is None else part.maps / unit)
+            for name, part in self.parts.items()
+        }
+        return replace(
+            self,
+            imagewise_pred=self.imagewise_pred / unit,
+            pixelwise_pred=self.pixelwise_pred / unit,
+            threshold=1.0,
+            optimal_threshold=self.optimal_threshold / float(unit),
+            parts=parts,
+        )
+
+    @property
     def masks(self) -> np.ndarray:
         """The masks without the channel axis: (n, h, w) bool."""
         return self.pixelwise_gt[:, 0]

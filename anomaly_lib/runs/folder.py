@@ -9,6 +9,7 @@ A run of `train` is ``RESULTS/<log_project>/<log_group>``, one of `evaluate` is 
     predictions/<dataset>_<category>.npz    scores and maps of every test image
     models/<dataset>_<category>/            the fitted models, when asked for
     segmentation_images/<dataset>_<category>/*.png                  likewise
+    training/<dataset>_<category>.json      the paths of the images that the detector was fitted on
     training/<dataset>_<category>.csv       losses of every epoch, of methods that train in epochs
 """
 
@@ -31,7 +32,7 @@ import pandas as pd
 
 from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.files import file_name, new_file, sweep_unfinished
-from anomaly_lib.reading import read_within
+from anomaly_lib.reading import parse_json, read_within
 from anomaly_lib.runs.summary import OF_ONE_MODEL, Summary
 
 try:
@@ -131,6 +132,10 @@ class Run:
         """Return the file of a category's epochs."""
         return self.folder / "training" / file_name(row_name, ".csv")
 
+    def training_images(self, row_name: str) -> Path:
+        """Return the file with the paths of the images that a category's detector was fitted on."""
+        return self.folder / "training" / file_name(row_name, ".json")
+
     def tensorboard(self, row_name: str, part: str = "") -> Path:
         """Return the folder of a category's file for TensorBoard, or of a `part` of what it tells."""
         return self.folder / "tensorboard" / file_name(row_name, part)
@@ -212,6 +217,26 @@ def _unfit(table: pd.DataFrame) -> str | None:
         if values.dtype.kind not in "fi" or np.isinf(values).any():
             return f"not all of {name} are finite numbers"
     return None
+
+
+def load_training_images(run: Run, row_name: str) -> list[Path] | None:
+    """Return the images that a category's detector was fitted on in this run, in its order; or ``None``.
+
+    Raises
+    ------
+    DataError
+        When the file is damaged.
+    """
+    file = run.training_images(row_name)
+    if not file.exists():
+        return None
+    try:
+        paths = parse_json(read_within(file, _LONGEST))
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error}): run it again") from None
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise DataError(f"{file} is no list of paths: run it again")
+    return [Path(path) for path in paths]
 
 
 def _peak_memory_mb() -> int | None:

@@ -1,14 +1,13 @@
 """Pages of HTML that need no other file: they can be sent, printed and kept."""
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from anomaly_lib.files import new_file
+from anomaly_lib.views.plots.embedded import jpeg_url
 
 _QUALITY, _WIDTH = 78, 900
 
@@ -44,10 +43,7 @@ def embedded_picture(picture: Image.Image, name: str) -> str:
     """Return a picture as HTML that holds it, at most as wide as the page."""
     shown = picture.convert("RGB")
     shown.thumbnail((_WIDTH, 4 * _WIDTH))
-    file = io.BytesIO()
-    shown.save(file, format="JPEG", quality=_QUALITY, optimize=True)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<figure><img alt="{html.escape(name)}" src="data:image/jpeg;base64,{data}"></figure>'
+    return f'<figure><img alt="{html.escape(name)}" src="{jpeg_url(shown, _QUALITY)}"></figure>'
 
 
 def _page(title: str, parts: Sequence[str]) -> str:

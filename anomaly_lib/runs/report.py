@@ -1,7 +1,6 @@
 """A run as one page of HTML that needs nothing else: to send, to print, to keep."""
 
 import html
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,22 +13,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from anomaly_lib.datasets.images import read_picture
-from anomaly_lib.errors import DataError, pass_on_lack_of_memory
+from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import Predictions, load_predictions
 from anomaly_lib.predict import answers_of
 from anomaly_lib.progress import Progress, silent
-from anomaly_lib.reading import parse_json, read_within
 from anomaly_lib.runs.folder import Run, load_results
 from anomaly_lib.runs.pages import embedded_picture, write_page
-from anomaly_lib.runs.summary import Summary
+from anomaly_lib.runs.summary import Summary, load_document, summary_in
 from anomaly_lib.views.plots import plot_roc, plot_score_histogram
+from anomaly_lib.views.plots.embedded import drawn
 from anomaly_lib.views.plots.marked_picture import marked_picture
 
 # Pictures of the whole page, so that it stays below five megabytes, and at most of a category.
 _PICTURES, _OF_A_CATEGORY = 60, 6
-
-# More text than any run.json has.
-_LONGEST = 2**24
 
 _COLUMNS = {
     "instance_auroc": "image AUROC",
@@ -62,7 +58,7 @@ def write_report(run: Path, output: Path | None = None, progress: Progress = sil
     DataError
         When there is no finished run.
     """
-    results, document = load_results(run), _document(run)
+    results, document = load_results(run), load_document(run)
     categories = [_category(run, str(name), document) for name in results.index[:-1]]
     most = max(2, min(_OF_A_CATEGORY, _PICTURES // max(1, len(categories))))
     parts = [_head(run, document), _table(results)]
@@ -76,27 +72,8 @@ def write_report(run: Path, output: Path | None = None, progress: Progress = sil
     return output
 
 
-def _document(run: Path) -> Mapping[str, Any]:
-    file = run / "run.json"
-    if not file.exists():
-        raise DataError(f"no run.json in {run}: give the folder of a finished run")
-    try:
-        document = parse_json(read_within(file, _LONGEST))
-    except ValueError as error:
-        raise DataError(f"{file} is damaged ({error}): run it again") from None
-    if not isinstance(document, dict):
-        raise DataError(f"{file} is not what a run writes: run it again")
-    return document
-
-
 def _category(run: Path, name: str, document: Mapping[str, Any]) -> _Category:
-    summary = None
-    try:
-        if name in document.get("summaries", {}):  # runs of earlier versions have none
-            summary = Summary.of_document(document["summaries"][name])
-    except Exception as error:  # of anybody's file
-        pass_on_lack_of_memory(error)
-        raise DataError(f"{run / 'run.json'} is not what a run writes ({error!r}): run it again") from None
+    summary = summary_in(document, name, run)
     file = Run(run).predictions(name)
     return _Category(name, summary, load_predictions(file) if file.exists() else None)
 
@@ -167,9 +144,7 @@ def _marked(picture: Image.Image, predictions: Predictions, i: int, summary: Sum
 
 def _embedded(figure: Figure, name: str) -> str:
     """Return a figure as a picture within the page."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=100)
-    return embedded_picture(Image.open(drawn), name)
+    return embedded_picture(drawn(figure), name)
 
 
 def _head(run: Path, document: Mapping[str, Any]) -> str:

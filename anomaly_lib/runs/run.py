@@ -1,6 +1,7 @@
 """Runs: load data, fit, score, measure, save."""
 
 import itertools
+import json
 import logging
 import math
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from anomaly_lib.detectors import Detector
 from anomaly_lib.errors import ParameterError
 from anomaly_lib.evaluation.measures import RESULT_COLUMNS, aurocs, has_pixel_truth, measure
 from anomaly_lib.evaluation.predictions import Predictions, Scores
-from anomaly_lib.files import file_name
+from anomaly_lib.files import file_name, new_file
 from anomaly_lib.predict import answers_of
 from anomaly_lib.progress import Progress, silent
 from anomaly_lib.runs.folder import Run, new_run_folder
@@ -142,6 +143,8 @@ def _fit(stage: Stage, detector: Detector, category: Category) -> None:
     with stage.run.timed(row_name, "fit"):
         images = category.train_images(detector.transform, stage.data.batch_size)
         detector.fit(images, stage.told(category), watch)
+    with new_file(stage.run.training_images(row_name)) as unfinished:
+        unfinished.write_text(json.dumps([str(path) for path in category.train], indent=0) + "\n")
 
 
 def _evaluate_category(

@@ -14,11 +14,16 @@ from anomaly_lib.detectors import Detector, PatchCore
 from anomaly_lib.detectors.files import SAVED, nan_to_none
 from anomaly_lib.detectors.parameters import FINITE, RATE, Each, Interval, Optional, Record, Text, Whole
 from anomaly_lib.detectors.threshold import promise
+from anomaly_lib.errors import DataError, pass_on_lack_of_memory
 from anomaly_lib.evaluation.predictions import Predictions
 from anomaly_lib.predict import unseen_sentence_of
+from anomaly_lib.reading import parse_json, read_within
 
 OF_ONE_MODEL = ("image_size", "coreset", "threshold", "false_alarm_rate")
 """The columns of ``results.csv`` of which a mean says nothing."""
+
+# More text than any run.json has.
+_LONGEST = 2**24
 
 # Of the pictures that do not count for the threshold, so many are named.
 _NAMED = 5
@@ -189,3 +194,40 @@ def _least_seen(pictures: Sequence[Path], transform: Transform) -> float:
             left, top, right, bottom = transform.seen(width, height)
             shares.append((right - left) * (bottom - top) / (width * height))
     return min(shares)
+
+
+def load_document(run: Path) -> Mapping[str, Any]:
+    """Return run.json of a run folder.
+
+    Raises
+    ------
+    DataError
+        When there is none, or it is damaged.
+    """
+    file = run / "run.json"
+    if not file.exists():
+        raise DataError(f"no run.json in {run}: give the folder of a finished run")
+    try:
+        document = parse_json(read_within(file, _LONGEST))
+    except ValueError as error:
+        raise DataError(f"{file} is damaged ({error}): run it again") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{file} is not what a run writes: run it again")
+    return document
+
+
+def summary_in(document: Mapping[str, Any], row_name: str, run: Path) -> Summary | None:
+    """Return the summary of a category in the run.json of `run`; runs of earlier versions have none.
+
+    Raises
+    ------
+    DataError
+        When it is none.
+    """
+    try:
+        if row_name not in document.get("summaries", {}):
+            return None
+        return Summary.of_document(document["summaries"][row_name])
+    except Exception as error:  # of anybody's file
+        pass_on_lack_of_memory(error)
+        raise DataError(f"{run / 'run.json'} is not what a run writes ({error!r}): run it again") from None

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from anomaly_lib.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from anomaly_lib.views.explorer import explore
     from anomaly_lib.views.plots import (
         map_range,
         marked,
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
         plot_score_histogram,
         save_marked_picture,
     )
-    from anomaly_lib.views.widgets import threshold_slider
     from anomaly_lib.views.worst import example_table, pixel_threshold, plot_chosen, rank_categories
 
 _WHERE = {
     "example_table": "views.worst.example_table",
+    "explore": "views.explorer.explore",
     "map_range": "views.plots.map_range",
     "marked": "views.plots.marked",
     "outlined": "views.plots.outlined",
@@ -43,11 +44,11 @@ _WHERE = {
     "plot_score_histogram": "views.plots.plot_score_histogram",
     "rank_categories": "views.worst.rank_categories",
     "save_marked_picture": "views.plots.save_marked_picture",
-    "threshold_slider": "views.widgets.threshold_slider",
 }
 
 __all__ = [
     "example_table",
+    "explore",
     "map_range",
     "marked",
     "outlined",
@@ -65,7 +66,6 @@ __all__ = [
     "plot_score_histogram",
     "rank_categories",
     "save_marked_picture",
-    "threshold_slider",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _WHERE)

@@ -13,6 +13,7 @@ from anomaly_lib.datasets.transforms import Transform
 from anomaly_lib.evaluation import metrics
 from anomaly_lib.evaluation.predictions import Predictions
 from anomaly_lib.views.plots import map_range, plot_examples
+from anomaly_lib.views.plots.pixels import BRIGHTEST
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,17 @@ def example_table(predictions: Predictions, threshold: float | None = None) -> p
 
     The columns are ``image`` (folder and file), ``anomalous``, ``image_score`` and `EXAMPLE_METRICS`:
 
+    - ``image_score``: in units of the model's own threshold.
     - ``image_margin``: how far the image score is on the right side of the model's own threshold, as a share
       of it; negative for a missed defect or a false alarm.
-    - ``pixel_f1``, ``pixel_recall``: of the map binarised at `threshold`, by default `pixel_threshold`; nan
+    - ``pixel_f1``, ``pixel_recall``: of the map binarised at `threshold`, by default `pixel_threshold`, nan
       for images without a defect or without a mask.
     - ``pixel_auroc``: over the pixels of the image, without any threshold; nan likewise.
     """
-    predictions = predictions.judged
-    scores, truth = predictions.imagewise_pred.astype(float), predictions.imagewise_gt
-    excess = (scores - predictions.threshold) / abs(predictions.threshold)
     cut = pixel_threshold(predictions) if threshold is None else threshold
+    predictions = predictions.judged
+    excess = (predictions.imagewise_pred.astype(float) - predictions.threshold) / abs(predictions.threshold)
+    scores, truth = predictions.in_thresholds.imagewise_pred.astype(float), predictions.imagewise_gt
     table = pd.DataFrame(
         {
             "image": ["/".join(Path(name).parts[-2:]) for name in predictions.fnames],
@@ -70,7 +72,8 @@ def example_table(predictions: Predictions, threshold: float | None = None) -> p
 def plot_chosen(predictions: Predictions, chosen: pd.DataFrame, metric: str, transform: Transform) -> Figure:
     """Draw the images in the rows of `chosen`, taken from `example_table`: image, map, decision, truth.
 
-    All maps are in the colours of the whole category, so that pictures of different rows can be compared.
+    Scores and maps are in units of the model's own threshold, and all maps in the same colours: good parts
+    look alike.
 
     Parameters
     ----------
@@ -79,8 +82,9 @@ def plot_chosen(predictions: Predictions, chosen: pd.DataFrame, metric: str, tra
     transform
         Geometry that the model saw the images in: ``load_detector(folder).transform``.
     """
+    predictions = predictions.judged.in_thresholds
     threshold = pixel_threshold(predictions)
-    predictions = predictions.judged
+    scaled = predictions.threshold == 1
     places = chosen.index.to_numpy()
     masks, known = predictions.masks, predictions.pixelwise_known
     return plot_examples(
@@ -89,7 +93,8 @@ def plot_chosen(predictions: Predictions, chosen: pd.DataFrame, metric: str, tra
         [masks[i] if known[i] else None for i in places],
         [_title(row, metric) for _, row in chosen.iterrows()],
         threshold,
-        value_range=map_range(predictions.pixelwise_pred, threshold),
+        value_range=(0.0, BRIGHTEST) if scaled else map_range(predictions.pixelwise_pred, threshold),
+        unit="share of the model's threshold" if scaled else "score",
     )
 
 
@@ -108,6 +113,6 @@ def _seen(path: Path, transform: Transform, shape: tuple[int, int]) -> NDArray[n
 
 
 def _title(row: pd.Series, metric: str) -> str:
-    score = f"image score {row['image_score']:.5g}"
+    score = f"image score {row['image_score']:.3g}"
     value = "" if pd.isna(row[metric]) else f", {metric.replace('_', ' ')} {row[metric]:.2f}"
     return f"{row['image']}: {score}{value}"

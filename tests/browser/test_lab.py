@@ -144,22 +144,41 @@ def test_a_solution_unfolds(page: Page):
 
 
 def test_the_slider_moves_the_threshold(page: Page):
-    cell = code_cell(page, "threshold_slider(predictions)")
-    picture = cell.locator("img.widget-image, .widget-image img, img.jupyter-widgets").first
+    cell = code_cell(page, 'explore(run, f"mvtec_{ranked[0]}")')
+    picture = cell.get_by_role("img", name=re.compile(".png$"))
+    expect(picture).to_be_visible()
     before = picture.get_attribute("src")
-    missed = cell.get_by_text("Missed defects:")
-    text = missed.inner_text()
+    counts = cell.get_by_text(re.compile("missed .* false alarms")).last
+    text = counts.inner_text()
     screenshot(page, "lab/4-slider-before")
     handle = cell.locator(".noUi-handle").first
     handle.focus()
     for _ in range(12):
         page.keyboard.press("PageDown")
-    expect(missed).not_to_have_text(text)
+    expect(counts).not_to_have_text(text)
     page.wait_for_timeout(1000)
     assert picture.get_attribute("src") != before
     screenshot(page, "lab/5-slider-after")
-    cell.get_by_role("button", name="model's own threshold").click()
-    expect(missed).to_have_text(text)
+    cell.get_by_role("button", name="false alarms").click()
+    expect(cell.locator("select").last.locator("option").first).to_contain_text("good/")
+    cell.get_by_role("button", name="model's own").click()
+    expect(counts).to_have_text(text)
+
+
+def test_a_click_shows_the_nearest_training_patches(page: Page):
+    cell = code_cell(page, "explore(run, worst)")
+    picture = cell.get_by_role("img", name=re.compile(".png$"))
+    picture.scroll_into_view_if_needed()
+    before = picture.get_attribute("src")
+    picture.click(position={"x": 150, "y": 150})
+    captions = cell.locator("figcaption")
+    expect(captions).to_have_count(5)
+    assert captions.first.inner_text() == "the patch"
+    assert all(name.startswith("good/") for name in captions.all_inner_texts()[1:])
+    expect(picture).not_to_have_attribute("src", before or "")
+    captions.first.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    screenshot(page, "lab/5-nearest-patches")
 
 
 def test_a_changed_cell_shows_what_it_was_changed_to(page: Page):

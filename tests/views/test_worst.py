@@ -97,6 +97,6 @@ def test_picture_shows_the_chosen_rows_with_their_metric(predictions: Prediction
     chosen = example_table(predictions).sort_values("pixel_f1").iloc[[0, 2]]
     figure = plot_chosen(predictions, chosen, "pixel_f1", Transform(16, 16))
     texts = [text.get_text() for text in figure.texts]
-    assert "dent/000.png: image score 0.9, pixel f1 0.67" in texts
-    assert "rust/000.png: image score 0.4" in texts
+    assert "dent/000.png: image score 1.8, pixel f1 0.67" in texts
+    assert "rust/000.png: image score 0.8" in texts
     assert not [text for text in texts if text.startswith("good")]

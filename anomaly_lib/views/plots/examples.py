@@ -22,7 +22,7 @@ from anomaly_lib.views.plots.style import (
     fit,
 )
 
-_SCALE_HEIGHT = 0.62  # inches of the colour bar with its numbers
+_SCALE_HEIGHT = 0.8  # inches of the colour bar with its numbers
 
 
 def plot_examples(
@@ -33,6 +33,7 @@ def plot_examples(
     threshold: float,
     *,
     value_range: tuple[float, float] | None = None,
+    unit: str = "score",
 ) -> Figure:
     """Draw one row an example: the image, its anomaly map, the map over the threshold, the ground truth.
 
@@ -51,6 +52,8 @@ def plot_examples(
     value_range
         Range of the colours in all maps; by default that of `map_range(maps, threshold)`. Give the range of
         the whole category where pictures of it are to be compared.
+    unit
+        Of maps and threshold; stands below the colours.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def plot_examples(
     page = Page(WIDTH, LINE + sum(heights) + n * (LINE + GAP) + _SCALE_HEIGHT)
     lefts = [MARGIN + i * (panel + GAP) for i in range(4)]
     for left, name in zip(
-        lefts, ("image", "anomaly map", f"map ≥ {threshold:.5g}", "ground truth"), strict=True
+        lefts, ("image", "anomaly map", f"map ≥ {threshold:.3g}", "ground truth"), strict=True
     ):
         page.text(left, name, weight="bold")
     page.down(LINE)
@@ -80,8 +83,8 @@ def plot_examples(
         axes = [page.panel(left, panel, height) for left in lefts]
         _draw_example(axes, picture, np.asarray(one_map), as_mask(mask), threshold, colours)
         page.down(height + GAP)
-    _draw_scale(page, colours, threshold, lefts[1], panel)
-    page.text(lefts[2], "orange: map ≥ threshold", size=SMALL_FONT_SIZE)
+    _draw_scale(page, colours, threshold, unit, lefts[1], panel)
+    page.text(lefts[2], f"orange: map ≥ {threshold:.3g}", size=SMALL_FONT_SIZE)
     page.text(lefts[2], "dark line: ground truth", size=SMALL_FONT_SIZE, below=0.18)
     return page.figure
 
@@ -116,16 +119,19 @@ def _draw_example(
         ax.set(xlim=extent[:2], ylim=extent[2:])
 
 
-def _draw_scale(page: Page, colours: ScalarMappable, threshold: float, left: float, width: float) -> None:
-    """Draw the one colour bar of all maps under their column, with the threshold on it."""
+def _draw_scale(
+    page: Page, colours: ScalarMappable, threshold: float, unit: str, left: float, width: float
+) -> None:
+    """Draw the one colour bar of all maps under their column, with what the third column shows on it."""
     ax = page.panel(left, width, 0.12, below=0.24)
     bar = page.figure.colorbar(colours, cax=ax, orientation="horizontal")
     bar.locator = MaxNLocator(4)
     bar.ax.tick_params(labelsize=SMALL_FONT_SIZE)
+    bar.set_label(unit, size=SMALL_FONT_SIZE)
     low, high = colours.get_clim()
     if low <= threshold <= high:
         ax.annotate(
-            "threshold",
+            "orange",
             (threshold, 1.0),
             xycoords=ax.get_xaxis_transform(),
             xytext=(0, 9),

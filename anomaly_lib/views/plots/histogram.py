@@ -84,9 +84,7 @@ def plot_score_histogram(
     _scale_counts(ax, int(counts.max()), log, below=0.12 if rug else 0.0, rows=1 + len(thresholds))
     _draw_thresholds(ax, thresholds, (edges[0], edges[-1]))
     ax.set_xlabel(unit, fontsize=FONT_SIZE)
-    ax.set_ylabel(
-        f"number of {unit.split()[0]}s" if unit.endswith(" score") else "number", fontsize=FONT_SIZE
-    )
+    ax.set_ylabel(f"number of {unit.split()[0]}s" if " score" in unit else "number", fontsize=FONT_SIZE)
     ax.legend(
         loc="upper left", ncols=2, fontsize=SMALL_FONT_SIZE, frameon=False, borderpad=0.1, borderaxespad=0.4
     )
@@ -169,7 +167,7 @@ def _draw_thresholds(ax: Axes, thresholds: Mapping[str, float], limits: tuple[fl
             top = 1.0 - depth / height_in_points(ax)
             ax.axvline(x, ymax=top, color=INK, linewidth=1.4, linestyle=_LINE_STYLES[(row - 1) % 4])
         ax.annotate(
-            f"{name} {thresholds[name]:.5g}{'' if drawn else ' (not drawn)'}",
+            f"{name} {thresholds[name]:.4g}{'' if drawn else ' (not drawn)'}",
             (x, 1.0),
             xycoords=ax.get_xaxis_transform(),
             xytext=(-4 if on_left else 4, -depth),

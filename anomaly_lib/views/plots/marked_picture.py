@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from anomaly_lib.files import new_file
 from anomaly_lib.predict import Answer
-from anomaly_lib.views.plots.pixels import as_rgb
+from anomaly_lib.views.plots.pixels import BRIGHTEST, as_rgb
 from anomaly_lib.views.plots.style import (
     ANOMALOUS,
     FONT_SIZE,
@@ -23,8 +23,6 @@ from anomaly_lib.views.plots.style import (
     shorten,
 )
 
-# Twice the threshold is the end of the colours, for every picture of every model.
-_BRIGHTEST = 2.0
 _WIDTH, _DPI, _MOST_PIXELS = 9.5, 110, 1200
 _LONGEST_NAME = 70
 
@@ -95,7 +93,7 @@ def _figure(answer: Answer, aspect: float) -> Figure:
 
 def _draw_map(ax: Axes, shown: NDArray[np.float32], answer: Answer) -> None:
     unit = answer.threshold if answer.threshold > 0 else 1.0
-    end = _BRIGHTEST if answer.threshold > 0 else None
+    end = BRIGHTEST if answer.threshold > 0 else None
     image = ax.imshow(shown / unit, cmap=MAP_COLOURS, vmin=0, vmax=end, extent=_extent(answer))
     ax.set_facecolor(PALE)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, extend="neither" if end is None else "max")

@@ -8,6 +8,9 @@ from scipy import ndimage
 
 from anomaly_lib.views.plots.style import MAP_COLOURS, SKY_BLUE
 
+BRIGHTEST = 2.0
+"""Of a map in units of the threshold, the end of the colours, for every picture of every model."""
+
 _MOST_SAMPLES = 4_000_000
 _NO_MASK_GREY = 128
 
