@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from anomaly_lib.runs import Run
 
 
+log = logging.getLogger(__name__)
+
+# Seconds after which a log hears of a stage that goes on.
+_SILENCE = 30.0
+
+
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
     """Print the library's warnings and notices, each as one line and a warning once, while a command runs."""
@@ -64,16 +70,25 @@ class _Once(logging.Filter):
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Yield a progress callback that shows a bar for each stage, on a terminal or in a notebook only."""
+    """Yield a progress callback that shows a bar for each stage on a terminal or in a notebook.
+
+    Elsewhere, in a log, a line now and then says how far a long stage is.
+    """
     bar: tqdm[Any] | None = None
     current = ""
+    said = time.monotonic()
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal bar, current
+        nonlocal bar, current, said
         current = stage
+        if not _somebody_watches():
+            if time.monotonic() - said >= _SILENCE:
+                said = time.monotonic()
+                log.info("%s: %d of %d", stage, done, total)
+            return
         if bar is None or bar.desc != f"{stage}: ":
             close()
-            bar = tqdm(total=total, desc=stage, leave=False, disable=not _somebody_watches())
+            bar = tqdm(total=total, desc=stage, leave=False)
             bar.desc = f"{stage}: "
         bar.update(done - bar.n)
         if done == total:

@@ -4,21 +4,18 @@ import errno
 import hashlib
 import http.client
 import logging
-import lzma
 import shutil
-import tarfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from anomaly_lib.datasets.mvtec import ALL_CATEGORIES
+from anomaly_lib.datasets.archives import Archive
+from anomaly_lib.datasets.unpacking import unpack
 from anomaly_lib.errors import DataError, ParameterError, first_line
-from anomaly_lib.files import locked, replace_folder
+from anomaly_lib.files import locked
 from anomaly_lib.progress import Progress, silent
 
 log = logging.getLogger(__name__)
@@ -33,38 +30,6 @@ _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFB
 
 # HTTP: the file has nothing after the place from which the rest was asked for.
 _NOTHING_AFTER = 416
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A data set as its authors offer it: one tar file of folders, each a category in MVTec AD's layout.
-
-    Attributes
-    ----------
-    unpacked
-        Bytes that its files take at most.
-    """
-
-    name: str
-    address: str
-    sha256: str
-    unpacked: int
-    licence: str
-    categories: tuple[str, ...]
-
-
-MVTEC_AD = Archive(
-    name="MVTec AD",
-    address="https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/"
-    "420938113-1629960298/mvtec_anomaly_detection.tar.xz",
-    sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
-    unpacked=6 * 2**30,
-    licence="Creative Commons BY-NC-SA 4.0: to be named as MVTec's, not for commercial use, and what is made "
-    "of it under the same licence (https://creativecommons.org/licenses/by-nc-sa/4.0/)",
-    categories=ALL_CATEGORIES,
-)
-
-ARCHIVES = {"mvtec_ad": MVTEC_AD}
 
 
 def download(
@@ -94,7 +59,7 @@ def download(
         if wanted:
             file = folder / f".{PurePosixPath(archive.address).name}.part"
             _fetch(archive, file, progress)
-            _unpack(archive, file, folder, wanted, progress)
+            unpack(archive, file, folder, wanted, progress)
             file.unlink()
     return list(chosen)
 
@@ -167,46 +132,3 @@ def _is_whole(archive: Archive, file: Path) -> bool:
 def _is_final(error: BaseException) -> bool:
     """Whether trying again gives the same answer."""
     return isinstance(error, urllib.error.HTTPError) and error.code < 500
-
-
-def _unpack(archive: Archive, file: Path, folder: Path, wanted: Sequence[str], progress: Progress) -> None:
-    """Unpack the categories that are wanted, all of them or none."""
-    places: dict[str, Path] = {}
-    size = 0
-    try:
-        with ExitStack() as stack, tarfile.open(file) as members:
-            for number, member in enumerate(members, start=1):
-                progress("unpack", number, number)
-                path = _checked(member, archive)
-                category = path.parts[0] if path.parts else ""
-                if category not in wanted or not member.isfile() or len(path.parts) < 2:
-                    continue
-                size += member.size
-                if size > archive.unpacked:
-                    raise DataError(f"{file} unpacks to more than {archive.name} can be: remove it")
-                if category not in places:
-                    places[category] = stack.enter_context(replace_folder(folder / category))
-                _write(members, member, places[category].joinpath(*path.parts[1:]))
-            if missing := [name for name in wanted if name not in places]:
-                raise DataError(f"{file} lacks the category {missing[0]}: remove it and try again")
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise DataError(f"{file} is no archive of {archive.name} ({first_line(error)}): remove it") from None
-
-
-def _checked(member: tarfile.TarInfo, archive: Archive) -> PurePosixPath:
-    """Return the path of a member, which is a plain file or a folder within the archive."""
-    path = PurePosixPath(member.name)
-    inside = not path.is_absolute() and ".." not in path.parts and "\\" not in member.name
-    if not inside or not (member.isfile() or member.isdir()):
-        raise DataError(
-            f"the archive of {archive.name} holds {member.name!r}, no file of a data set: do not use it"
-        )
-    return path
-
-
-def _write(members: tarfile.TarFile, member: tarfile.TarInfo, file: Path) -> None:
-    content = members.extractfile(member)
-    assert content is not None  # of a file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with content, file.open("wb") as stream:
-        shutil.copyfileobj(content, stream)

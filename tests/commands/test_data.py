@@ -10,6 +10,7 @@ from running import error_of, run
 from anomaly_lib import find_categories, read_category, sample_folder
 from anomaly_lib.__main__ import main as anomaly
 from anomaly_lib.datasets import download as downloads
+from anomaly_lib.datasets.archives import MVTEC_AD
 from anomaly_lib.datasets.sample import generate
 
 
@@ -95,7 +96,7 @@ def test_the_licence_is_shown_and_accepted_before_anything_is_asked_for(
     assert error_of(refused) == "nothing was downloaded: accept the licence by --accept_licence"
     assert calls == []
     assert run([*line, "--accept_licence"]).exit_code == 0
-    assert [call[:3] for call in calls] == [(downloads.MVTEC_AD, tmp_path / "d", ("bottle",))]
+    assert [call[:3] for call in calls] == [(MVTEC_AD, tmp_path / "d", ("bottle",))]
 
 
 def test_an_unknown_category_is_named_before_the_download(tmp_path: Path) -> None:

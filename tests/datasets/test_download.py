@@ -5,25 +5,30 @@ import http.server
 import io
 import random
 import shutil
+import stat
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from anomaly_lib import Transform, find_categories, read_category
 from anomaly_lib.datasets import download as downloads
-from anomaly_lib.datasets.download import MVTEC_AD, Archive, download
+from anomaly_lib.datasets.archives import ARCHIVES, BTAD, VISA, Archive
+from anomaly_lib.datasets.download import download
 from anomaly_lib.errors import DataError, ParameterError
 
 NAMES = [f"{category}/train/good/{number}.png" for category in ("bottle", "cable") for number in range(9)]
 FILES = {name: random.Random(name).randbytes(500) for name in NAMES}
 
 
-def archive_of(files: dict[str, bytes], *more: tarfile.TarInfo) -> bytes:
+def archive_of(files: dict[str, bytes], *more: tarfile.TarInfo, kind: str = "w:xz") -> bytes:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:xz") as tar:
+    with tarfile.open(fileobj=packed, mode=kind) as tar:
         for name, content in {**files, "readme.txt": b"x"}.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -82,7 +87,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server(archive_of(FILES)) as one:
-        threading.Thread(target=one.serve_forever, daemon=True).start()
+        threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
         yield one
         one.shutdown()
 
@@ -241,7 +246,118 @@ def test_a_category_that_is_not_in_the_archive_is_a_sentence(server: Server, tmp
     assert set(files_in(tmp_path)) == {".set.tar.xz.part"}
 
 
-def test_mvtec_ad_is_the_known_one() -> None:
-    assert len(MVTEC_AD.sha256) == 64
-    assert len(MVTEC_AD.categories) == 15
-    assert "NC" in MVTEC_AD.licence
+def picture(colour: int, mode: str = "RGB", kind: str = "PNG") -> bytes:
+    drawn = io.BytesIO()
+    Image.new(mode, (20, 16), colour).save(drawn, kind)
+    return drawn.getvalue()
+
+
+def unpacked(archive: Archive, content: bytes, folder: Path) -> None:
+    """Unpack content as if it had been downloaded."""
+    known = replace(
+        archive,
+        sha256=hashlib.sha256(content).hexdigest(),
+        address=f"http://127.0.0.1:9/{archive.address.rpartition('/')[2]}",
+    )
+    folder.mkdir(exist_ok=True)
+    (folder / f".{known.address.rpartition('/')[2]}.part").write_bytes(content)
+    download(known, folder, progress=lambda *_: None)
+
+
+def test_visa_is_split_as_its_authors_do_and_its_masks_are_white(tmp_path: Path) -> None:
+    mask = Image.new("L", (20, 16))
+    mask.paste(3, (0, 0, 4, 4))  # the number of a kind of defect
+    drawn = io.BytesIO()
+    mask.save(drawn, "PNG")
+    rows, files = ["object,split,label,image,mask"], {}
+    for name in VISA.categories:
+        folder = f"{name}/Data"
+        files |= {f"{folder}/Images/Normal/{i:04d}.JPG": picture(i, kind="JPEG") for i in range(3)}
+        files[f"{folder}/Images/Anomaly/000.JPG"] = picture(9, kind="JPEG")
+        files[f"{folder}/Masks/Anomaly/000.png"] = drawn.getvalue()
+        rows += [f"{name},train,normal,{folder}/Images/Normal/{i:04d}.JPG," for i in (0, 2)]
+        rows.append(f"{name},test,normal,{folder}/Images/Normal/0001.JPG,")
+        rows.append(f"{name},test,anomaly,{folder}/Images/Anomaly/000.JPG,{folder}/Masks/Anomaly/000.png")
+    files |= {"candle/image_anno.csv": b"x", "split_csv/1cls.csv": "\r\n".join(rows).encode()}
+    unpacked(VISA, archive_of(files, kind="w"), tmp_path)
+    assert find_categories(tmp_path) == list(VISA.categories)
+    category = read_category(tmp_path, "pcb3")
+    assert [path.name for path in category.train] == ["0000.JPG", "0002.JPG"]
+    assert [(image.defect, image.path.name) for image in category.test] == [
+        ("bad", "000.JPG"),
+        ("good", "0001.JPG"),
+    ]
+    assert category.masks(Transform(16)).sum(axis=(1, 2)).tolist() == [
+        category.masks(Transform(16))[0].sum(),
+        0,
+    ]
+    assert category.masks(Transform(16))[0].mean() == pytest.approx(16 / 320, abs=0.02)
+    with pytest.raises(DataError, match=r"lacks split_csv/1cls\.csv"):
+        unpacked(VISA, archive_of({"candle/x.png": b"x"}, kind="w"), tmp_path / "again")
+
+
+def zip_of(files: dict[str, bytes], modes: dict[str, int] | None = None) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = (modes or {}).get(name, stat.S_IFREG | 0o644) << 16
+            archive.writestr(entry, content)
+    return packed.getvalue()
+
+
+def btad_files() -> dict[str, bytes]:
+    files = {"BTech_Dataset_transformed/readme.txt": b"x"}
+    for name, kind in (("01", "bmp"), ("02", "png"), ("03", "bmp")):
+        folder = f"BTech_Dataset_transformed/{name}"
+        files |= {f"{folder}/train/ok/{i:04d}.{kind}": picture(i, kind=kind.upper()) for i in range(2)}
+        files[f"{folder}/test/ok/0000.{kind}"] = picture(5, kind=kind.upper())
+        files[f"{folder}/test/ko/0000.{kind}"] = picture(6, kind=kind.upper())
+        files[f"{folder}/test/ko/Thumbs.db"] = b"x"
+        files[f"{folder}/ground_truth/ko/0000.png"] = picture(255, "L")
+    return files
+
+
+def test_btad_is_a_zip_whose_good_parts_are_ok(tmp_path: Path) -> None:
+    unpacked(BTAD, zip_of(btad_files()), tmp_path)
+    for name in BTAD.categories:
+        category = read_category(tmp_path, name)
+        assert len(category.train) == 2
+        assert [image.defect for image in category.test] == ["good", "ko"]
+        assert category.has_mask.all()
+        assert category.masks(Transform(16))[1].all()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("../evil.png", stat.S_IFREG),
+        ("/evil.png", stat.S_IFREG),
+        ("a/b", stat.S_IFLNK),
+        ("a/b", stat.S_IFIFO),
+    ],
+)
+def test_a_hostile_zip_writes_nothing_anywhere(tmp_path: Path, name: str, mode: int) -> None:
+    content = zip_of({**btad_files(), name: b"/etc/passwd"}, {name: mode | 0o777})
+    with pytest.raises(DataError, match="no file of a data set: do not use it"):
+        unpacked(BTAD, content, tmp_path / "data")
+    assert set(files_in(tmp_path)) == {"data/.btad.zip.part"}
+
+
+def test_a_zip_that_is_none_is_cut_or_grows_is_a_sentence(tmp_path: Path) -> None:
+    whole = zip_of(btad_files())
+    damaged = whole.replace(btad_files()["BTech_Dataset_transformed/01/train/ok/0000.bmp"][:20], b"x" * 20)
+    for number, content in enumerate((b"", b"no archive", whole[: len(whole) // 2], damaged[:-40])):
+        with pytest.raises(DataError, match="is no archive of BTAD"):
+            unpacked(BTAD, content, tmp_path / str(number))
+        assert set(files_in(tmp_path / str(number))) == {".btad.zip.part"}
+    with pytest.raises(DataError, match="unpacks to more than BTAD can be"):
+        unpacked(replace(BTAD, unpacked=2000), whole, tmp_path / "more")
+
+
+@pytest.mark.parametrize("archive", ARCHIVES.values())
+def test_the_archives_are_the_known_ones(archive: Archive) -> None:
+    assert len(archive.sha256) == 64
+    assert archive.address.startswith("https://")
+    assert len(archive.categories) == {"MVTec AD": 15, "VisA": 12, "BTAD": 3}[archive.name]
+    assert "licence" in archive.licence or "Creative Commons" in archive.licence
