@@ -68,7 +68,8 @@ class ClusteredSearch:
         _, home = _nearest_center(queries, self.centers)
         for part in home.argsort(stable=True).split(_QUERIES):  # neighbours together
             query_groups = None if groups is None or self.groups is None else groups[part]
-            rows[part] = _Search(self, queries[part], query_groups, k).run(home[part], at_home)
+            search = _Search(self, queries[part], query_groups, k)
+            rows[part] = search.at_home(home[part]) if at_home else search.run(home[part])
         return rows
 
 
@@ -83,15 +84,23 @@ class _Search:
         self._squared = torch.full((len(queries), k), torch.inf, device=queries.device)
         self._rows = torch.full((len(queries), k), -1, device=queries.device)
 
-    def run(self, home: torch.Tensor, at_home: bool) -> torch.Tensor:
+    def at_home(self, home: torch.Tensor) -> torch.Tensor:
+        """Return rows (n, k) of the cluster `home` (n,) of each query."""
+        for cluster in home.unique().tolist():
+            here = (home == cluster).nonzero().flatten()
+            shells = self._bank.shells[cluster]
+            if shells:
+                whole = slice(shells[0].rows.start, shells[-1].rows.stop)
+                self._compare(here, self._queries[here] - self._bank.centers[cluster], whole)
+        return self._rows
+
+    def run(self, home: torch.Tensor) -> torch.Tensor:
         """Return the rows (n, k): each query looks in its cluster `home` (n,) first, then where it must."""
         bank, everyone = self._bank, torch.arange(len(home), device=home.device)
         distances = torch.cdist(bank.centers, self._queries)  # (clusters, n)
         for cluster in home.unique().tolist():
             here = (home == cluster).nonzero().flatten()
             self._visit(cluster, here, distances[cluster, here])
-        if at_home:
-            return self._rows
         gaps = distances - bank.outer[:, None]
         gaps[home, everyone] = torch.inf
         near = gaps < self._reach(everyone)

@@ -7,7 +7,7 @@ import torch
 from anomaly_lib.kernels.neighbors import NeighborIndex
 
 # Patches of each image that are searched at a time, the most promising first.
-_AT_A_TIME = 8
+_AT_A_TIME = 16
 _BLOCK = 4096
 
 

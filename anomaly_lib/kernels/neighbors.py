@@ -7,8 +7,10 @@ import torch
 from anomaly_lib.kernels.clusters import ClusteredSearch
 from anomaly_lib.kernels.exhaustive import ExhaustiveSearch
 
-# In more dimensions than this, clusters leave out too little to pay.
-_FEW_DIMENSIONS = 128
+# In more dimensions than this, or fewer rows, clusters leave out too little to pay.
+_FEW_DIMENSIONS, _FEW_ROWS = 128, 32_768
+# To look at the nearest cluster alone pays from fewer rows on.
+_FEW_ROWS_AT_HOME = 4096
 # With fewer queries than this many times the square root of the bank's rows, preparing does not pay.
 _FEW_QUERIES = 8
 _BLOCK = 1024
@@ -17,8 +19,9 @@ _BLOCK = 1024
 class NeighborIndex:
     """A memory bank, prepared for many searches.
 
-    On a CPU and in up to 128 dimensions, a query is compared with some of the rows only, and no neighbour is
-    missed: see `anomaly_lib.kernels.clusters`. Else, comparing with all rows takes less time than to choose.
+    On a CPU, of many rows in up to 128 dimensions, a query is compared with some of them only, and no
+    neighbour is missed: see `anomaly_lib.kernels.clusters`. Else, comparing with all rows takes less time
+    than to choose.
 
     Parameters
     ----------
@@ -43,10 +46,15 @@ class NeighborIndex:
         clustered = (
             bank.device.type == "cpu"
             and bank.shape[1] <= _FEW_DIMENSIONS
+            and len(bank) >= _FEW_ROWS_AT_HOME
             and queries >= _FEW_QUERIES * math.sqrt(len(bank))
         )
-        search = ClusteredSearch if clustered else ExhaustiveSearch
-        self._search: ClusteredSearch | ExhaustiveSearch = search(bank, groups)
+        self._clusters = ClusteredSearch(bank, groups) if clustered else None
+        self._search: ClusteredSearch | ExhaustiveSearch
+        if self._clusters is None or len(bank) < _FEW_ROWS:
+            self._search = ExhaustiveSearch(bank, groups)
+        else:
+            self._search = self._clusters
 
     def search(
         self, queries: torch.Tensor, k: int = 1, groups: torch.Tensor | None = None
@@ -79,9 +87,9 @@ class NeighborIndex:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return `k` rows that are near, if not always the nearest, several times faster than `search`."""
         self._check(k)
-        if isinstance(self._search, ExhaustiveSearch):
+        if self._clusters is None:
             return self.search(queries, k, groups)
-        rows = self._search.search(queries, k, groups, at_home=True)
+        rows = self._clusters.search(queries, k, groups, at_home=True)
         return _by_subtraction(queries, self.bank, rows)
 
     def _check(self, k: int) -> None:

@@ -16,7 +16,7 @@ def replacement_rows(
     image_of: torch.Tensor,
     bank: torch.Tensor,
     bank_image_of: torch.Tensor,
-    covered: torch.Tensor | None = None,
+    further: NeighborIndex | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the patches that take the place of each image's rows, and of which image's.
 
@@ -31,8 +31,8 @@ def replacement_rows(
         (n,) the image of each patch.
     bank, bank_image_of
         (m, d) and (m,), the coreset and the images of its rows.
-    covered
-        (n,) squared distances of the patches to further rows, which are of none of these images.
+    further
+        Rows of the coreset that are of none of these images.
 
     Returns
     -------
@@ -40,18 +40,24 @@ def replacement_rows(
         The numbers of the patches (r,) int64, and the images (r,) that they replace rows of.
     """
     index = NeighborIndex(bank, bank_image_of)
-    covered = torch.full((len(patches),), torch.inf, device=patches.device) if covered is None else covered
-    to_nearest, rows = index.search(patches)
-    nearest = bank_image_of[rows[:, 0]]
-    distances = index.search(patches, groups=nearest)[0][:, 0]  # to rows of other images than that
-    distances = torch.minimum(distances, covered)
-    orphans = ((nearest != image_of) & (to_nearest[:, 0] < covered)).nonzero().flatten()
-    orphans = orphans[nearest[orphans].argsort(stable=True)]
+    to_nearest, rows = (found[:, 0] for found in index.search(patches))
+    nearest = bank_image_of[rows]
+    orphans = (nearest != image_of).nonzero().flatten()
+    if further is not None:  # the distance to any of these rows is enough to leave most patches out
+        bounds = further.search_roughly(patches[orphans])[0][:, 0]
+        orphans = orphans[to_nearest[orphans] < bounds]
+    distances = index.search(patches[orphans], groups=nearest[orphans])[0][:, 0]  # to rows of other images
+    if further is not None and len(orphans):
+        covered = further.search(patches[orphans])[0][:, 0]
+        uncovered = to_nearest[orphans] < covered
+        orphans, distances = orphans[uncovered], distances.minimum(covered)[uncovered]
+    order = nearest[orphans].argsort(stable=True)
+    orphans, distances = orphans[order], distances[order]
     images, numbers = nearest[orphans].unique_consecutive(return_counts=True)
+    parts = numbers.tolist()
     chosen, instead_of = [orphans[:0]], [image_of[:0]]
-    for image, of_image in zip(images, orphans.split(numbers.tolist()), strict=True):
+    for image, of_image, apart in zip(images, orphans.split(parts), distances.split(parts), strict=True):
         size = min(int((bank_image_of == image).sum()), len(of_image))
-        selected = of_image[greedy_coreset(patches[of_image], size, distances[of_image])]
-        chosen.append(selected)
+        chosen.append(of_image[greedy_coreset(patches[of_image], size, apart)])
         instead_of.append(image.expand(size))
     return torch.cat(chosen), torch.cat(instead_of)

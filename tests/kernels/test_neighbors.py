@@ -102,10 +102,14 @@ def test_rows_in_many_small_heaps_far_apart(d: int, k: int) -> None:
 
 
 def test_a_bank_of_few_dimensions_is_clustered_for_many_queries() -> None:
-    bank = torch.randn(400, 64, generator=seeded())
+    bank = torch.randn(40_000, 16, generator=seeded())
     assert isinstance(NeighborIndex(bank)._search, ClusteredSearch)
     assert isinstance(NeighborIndex(bank, queries=50)._search, ExhaustiveSearch)
-    assert isinstance(NeighborIndex(bank.repeat(1, 3))._search, ExhaustiveSearch)
+    assert isinstance(NeighborIndex(bank[:10_000].repeat(1, 9))._search, ExhaustiveSearch)
+    few = NeighborIndex(bank[:10_000])
+    assert isinstance(few._search, ExhaustiveSearch)
+    assert few._clusters is not None
+    assert NeighborIndex(bank[:1000])._clusters is None
 
 
 def test_clusters_leave_out_most_of_a_bank_of_heaps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +131,9 @@ def test_clusters_leave_out_most_of_a_bank_of_heaps(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_rough_search_finds_near_rows_of_other_groups(k: int) -> None:
-    bank = torch.randn(2000, 20, generator=seeded())
+    bank = torch.randn(5000, 20, generator=seeded())
     queries = bank[:500] + torch.randn(500, 20, generator=seeded(1)) * 0.1
-    groups = torch.arange(2000) // 100
+    groups = torch.arange(5000) // 100
     distances, rows = NeighborIndex(bank, groups).search_roughly(queries, k, groups[:500])
     truth = all_distances(queries, bank, groups[:500], groups)
     assert torch.allclose(truth.gather(1, rows), distances.double(), rtol=1e-5)

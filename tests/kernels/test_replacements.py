@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from anomaly_lib.kernels.coreset import greedy_coreset, start_at_all
+from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.replacements import replacement_rows
 
 
@@ -58,3 +59,27 @@ def test_where_every_patch_is_kept_there_is_nothing_to_replace() -> None:
     chosen, instead_of = replacement_rows(patches, image_of, patches, image_of)
     assert not len(chosen)
     assert not len(instead_of)
+
+
+@pytest.mark.parametrize("rows", [30, 5000])
+def test_what_further_rows_cover_needs_no_replacement(rows: int) -> None:
+    patches, image_of = torch.randn(6 * 20, 5, generator=seeded(4)), torch.arange(6).repeat_interleave(20)
+    earlier = torch.randn(rows, 5, generator=seeded(5)) * 0.8 + rows / 5000
+    covered = torch.cdist(patches, earlier).square().amin(dim=1)
+    kept = greedy_coreset(patches, 30, covered)
+    bank, bank_image_of = patches[kept], image_of[kept]
+    chosen, instead_of = replacement_rows(patches, image_of, bank, bank_image_of, NeighborIndex(earlier))
+    table = torch.cdist(patches, bank).square()
+    owner = bank_image_of[table.argmin(dim=1)]
+    orphaned = (owner != image_of) & (table.amin(dim=1) < covered)
+    expected, of_image = [], []
+    for image in range(6):
+        orphans = (orphaned & (owner == image)).nonzero().flatten()
+        if len(orphans):
+            apart = table[orphans][:, bank_image_of != image].amin(dim=1).minimum(covered[orphans])
+            size = min(int((bank_image_of == image).sum()), len(orphans))
+            expected += orphans[greedy_coreset(patches[orphans], size, apart)].tolist()
+            of_image += [image] * size
+    assert chosen.tolist() == expected
+    assert instead_of.tolist() == of_image
+    assert expected

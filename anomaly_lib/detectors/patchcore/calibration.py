@@ -5,7 +5,7 @@ A greedy coreset without an image has other rows in place of that image's; see
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 import numpy as np
@@ -21,8 +21,13 @@ from anomaly_lib.progress import Progress
 # At most this many of the training images, evenly spread, are scored.
 CALIBRATION_IMAGES = 500
 
+_Batch = tuple[torch.Tensor, torch.Tensor]
+
+# Patches that are searched for together: 130 MB of 1024 dimensions.
+_PATCHES = 2**15
+
 # Dimensions of the projection that are enough to order patches by their distance roughly.
-ROUGH = 32
+ROUGH = 64
 
 
 class CalibrationImages:
@@ -88,11 +93,10 @@ class Replacements:
         for features, numbers in images:
             projected.append(features.flatten(0, 2) @ bank.projection)
             image_of.append(image_of_patches(features, numbers))
-        patches, covered = torch.cat(projected), None
-        if before:
-            covered = NeighborIndex(bank.projected[:before], queries=len(patches)).search(patches)[0][:, 0]
+        patches = torch.cat(projected)
+        further = NeighborIndex(bank.projected[:before], queries=len(patches)) if before else None
         chosen, instead_of = replacement_rows(
-            patches, torch.cat(image_of), bank.projected[before:], bank.image_of[before:], covered
+            patches, torch.cat(image_of), bank.projected[before:], bank.image_of[before:], further
         )
         return cls(images.rows(chosen), instead_of)
 
@@ -149,7 +153,26 @@ def image_of_patches(features: torch.Tensor, numbers: torch.Tensor) -> torch.Ten
 def _tracked(images: CalibrationImages, progress: Progress) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     done = 0
     progress("threshold", done, len(images))
-    for features, numbers in images:
+    for features, numbers in _joined(images):
         yield features, numbers
         done += len(numbers)
         progress("threshold", done, len(images))
+
+
+def _joined(
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches of features and numbers in larger ones: a search reads the whole bank for each."""
+    waiting: list[_Batch] = []
+    for features, numbers in batches:
+        patches = sum(one.shape[:3].numel() for one, _ in waiting) + features.shape[:3].numel()
+        if waiting and (patches > _PATCHES or features.shape[1:] != waiting[0][0].shape[1:]):
+            yield _one_batch(waiting)
+            waiting = []
+        waiting.append((features, numbers))
+    if waiting:
+        yield _one_batch(waiting)
+
+
+def _one_batch(batches: list[_Batch]) -> _Batch:
+    return torch.cat([features for features, _ in batches]), torch.cat([numbers for _, numbers in batches])

@@ -9,7 +9,8 @@ import torch
 
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.errors import ModelFileError
-from anomaly_lib.kernels.coreset import greedy_coreset, random_projection
+from anomaly_lib.kernels.coreset import random_projection
+from anomaly_lib.kernels.extension import coreset_extension
 from anomaly_lib.kernels.neighbors import NeighborIndex
 
 log = logging.getLogger(__name__)
@@ -259,8 +260,7 @@ class KeepFarthest:
         """Return the bank with the patches behind its rows that a greedy coreset would add to it."""
         projected = portion.projected()
         size = min(len(projected), max(1, round(self.rows_an_image * portion.images)))
-        distances = NeighborIndex(bank.projected, queries=len(projected)).search(projected)[0][:, 0]
-        chosen = greedy_coreset(projected, size, distances)
+        chosen = coreset_extension(projected, size, NeighborIndex(bank.projected, queries=len(projected)))
         return bank.joined(portion.bank(chosen, projected[chosen], bank.projection))
 
 
