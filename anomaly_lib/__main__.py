@@ -22,6 +22,7 @@ def _ended_at_once() -> Iterator[None]:
 with _ended_at_once():
     import click
 
+    from anomaly_lib.commands.compare import main as compare
     from anomaly_lib.commands.data import main as data
     from anomaly_lib.commands.demo import main as demo
     from anomaly_lib.commands.evaluate import main as evaluate
@@ -41,7 +42,7 @@ def main() -> None:
     """Industrial visual anomaly detection."""
 
 
-for command in (train, evaluate, report, fit, predict, update, threshold, tables, data, demo):
+for command in (train, evaluate, report, fit, predict, update, threshold, compare, tables, data, demo):
     main.add_command(command)
 
 if __name__ == "__main__":

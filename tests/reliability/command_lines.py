@@ -84,7 +84,7 @@ def lines(places: Places) -> Words:
     others = [_plain(("data", name), command, places) for name, command in data.commands.items()]
     others += [
         _plain((name,), main.commands[name], places)
-        for name in ("tables", "demo", "predict", "threshold", "update", "report")
+        for name in ("tables", "demo", "predict", "threshold", "update", "report", "compare")
     ]
     evaluate = _chained(main.commands["evaluate"], places)
     others.append(_chained(main.commands["fit"], places))
