@@ -8,8 +8,8 @@ A run of `train` is ``RESULTS/<log_project>/<log_group>``, one of `evaluate` is 
     run.json                                arguments, seed, versions, seconds, peak memory
     predictions/<dataset>_<category>.npz    scores and maps of every test image
     models/<dataset>_<category>/            the fitted models, when asked for
+    training/<dataset>_<category>.json      and the paths of the images that they were fitted on
     segmentation_images/<dataset>_<category>/*.png                  likewise
-    training/<dataset>_<category>.json      the paths of the images that the detector was fitted on
     training/<dataset>_<category>.csv       losses of every epoch, of methods that train in epochs
 """
 

@@ -22,6 +22,7 @@ from anomaly_lib.runs.pages import embedded_picture, write_page
 from anomaly_lib.runs.summary import Summary, load_document, summary_in
 from anomaly_lib.views.plots import plot_roc, plot_score_histogram
 from anomaly_lib.views.plots.embedded import drawn
+from anomaly_lib.views.plots.histogram import SCORE_IN_THRESHOLDS
 from anomaly_lib.views.plots.marked_picture import marked_picture
 
 # Pictures of the whole page, so that it stays below five megabytes, and at most of a category.
@@ -95,8 +96,10 @@ def _of_category(category: _Category, most: int) -> Iterator[str]:
 def _curves(predictions: Predictions) -> str:
     figure = Figure(figsize=(9.5, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
+    unit = SCORE_IN_THRESHOLDS if predictions.threshold > 0 else "image score"
+    predictions = predictions.in_thresholds
     named = {} if math.isnan(predictions.threshold) else {"threshold": predictions.threshold}
-    plot_score_histogram(predictions.imagewise_pred, predictions.imagewise_gt, named, ax=left)
+    plot_score_histogram(predictions.imagewise_pred, predictions.imagewise_gt, named, unit=unit, ax=left)
     plot_roc(predictions.imagewise_pred, predictions.imagewise_gt, ax=right)
     return _embedded(figure, "image scores and their ROC curve")
 

@@ -83,7 +83,10 @@ def train(
         detector = source.detector(category, data.geometry)
         _fit(stage, detector, category)
         if saving.models:
-            detector.save(run.model(data.row_name(category)))
+            row_name = data.row_name(category)
+            detector.save(run.model(row_name))
+            with new_file(run.training_images(row_name)) as unfinished:
+                unfinished.write_text(json.dumps([str(path) for path in category.train], indent=0) + "\n")
         _evaluate_category(stage, detector, category, category.train)
     return run
 
@@ -143,8 +146,6 @@ def _fit(stage: Stage, detector: Detector, category: Category) -> None:
     with stage.run.timed(row_name, "fit"):
         images = category.train_images(detector.transform, stage.data.batch_size)
         detector.fit(images, stage.told(category), watch)
-    with new_file(stage.run.training_images(row_name)) as unfinished:
-        unfinished.write_text(json.dumps([str(path) for path in category.train], indent=0) + "\n")
 
 
 def _evaluate_category(

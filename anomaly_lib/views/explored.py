@@ -21,6 +21,7 @@ from anomaly_lib.runs.summary import load_document, summary_in
 from anomaly_lib.views.panels import SIDE, Box, Shown, draw_tile
 from anomaly_lib.views.plots import plot_score_histogram
 from anomaly_lib.views.plots.embedded import drawn, jpeg_url
+from anomaly_lib.views.plots.histogram import SCORE_IN_THRESHOLDS
 
 ALL, MISSED, ALARMS = "all images", "missed defects", "false alarms"
 """Which images are listed."""
@@ -195,7 +196,7 @@ class Histogram:
             return
         figure = Figure(figsize=_HISTOGRAM, layout="constrained")
         named = dict(zip(("model's own", "F1-optimal"), thresholds, strict=True))
-        unit = "image score, in units of the model's threshold" if scaled else "image score"
+        unit = SCORE_IN_THRESHOLDS if scaled else "image score"
         ax = plot_score_histogram(
             scores,
             truth,

@@ -75,6 +75,7 @@ def test_the_run_leaves_the_documented_files(trained: tuple[Path, Result]) -> No
         "results.csv",
         "run.json",
         *(f"predictions/mvtec_{name}.npz" for name in ("disc", "ring")),
+        *(f"training/mvtec_{name}.json" for name in ("disc", "ring")),
         *(
             f"models/mvtec_{name}/model.{kind}"
             for name in ("disc", "ring")

@@ -116,8 +116,12 @@ def test_a_run_is_kept_in_the_documented_files(data: DataChoice, tmp_path: Path)
         "predictions/mvtec_ring.npz",
         "results.csv",
         "run.json",
+        "training/mvtec_disc.json",
+        "training/mvtec_ring.json",
     ]
     assert list(tmp_path.iterdir()) == [tmp_path / "results"]
+    paths = [Path(path) for path in json.loads((run.folder / "training" / "mvtec_disc.json").read_text())]
+    assert paths == list(read_category(data.root, "disc").train)
 
 
 def test_results_have_the_official_columns_first_and_the_mean_last(data: DataChoice, tmp_path: Path) -> None:

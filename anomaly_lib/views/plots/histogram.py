@@ -23,6 +23,9 @@ from anomaly_lib.views.plots.style import (
     tidy,
 )
 
+SCORE_IN_THRESHOLDS = "image score, in units of the model's threshold"
+"""What to call scores that were divided by it."""
+
 _NO_THRESHOLDS: Mapping[str, float] = MappingProxyType({})
 _BLOCK = 1 << 22  # scores binned at a time: 100 million pixels need no second copy in memory
 _MOST_RUG_MARKS = 1000
