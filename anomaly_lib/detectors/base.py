@@ -227,6 +227,10 @@ class Detector(Calibrated):
         """Return what is said of a picture, or of a list of them; see `anomaly_lib.predict.predict`."""
         return predict(self, pictures)
 
+    def seen_shape(self, width: int, height: int) -> tuple[int, int]:
+        """Return (height, width) of what the fitted model sees of a picture of this size, at its input."""
+        return self.transform.shape(width, height)
+
     def nearest_patches(self, image: torch.Tensor, row: int, column: int, k: int = 5) -> list[PatchPlace]:
         """Return the `k` training patches nearest to a patch of an image, nearest first.
 

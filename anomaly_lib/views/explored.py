@@ -146,13 +146,16 @@ class Explored:
         AnomalyError
             When the model is not there, does not see this place, or keeps no training patches.
         """
-        if self._detector is None or self._train is None:
+        if self._detector is None:
             raise DataError(
                 "the nearest training patches can be shown of a run of `train` that has saved its models: "
                 f"there are none of {self._row} in {self._folder}"
             )
+        if self._train is None:
+            raise DataError(f"{self._folder} does not say what its models were fitted on: train again")
         picture = read_picture(self.path(i))
-        image = self._detector.transform.image(picture).float().div_(255)
+        shape = self._detector.seen_shape(*picture.size)
+        image = self._detector.transform.image(picture, shape).float().div_(255)
         left, top, right, bottom = self._seen(picture.size)
         across, down = (place[0] - left) / (right - left), (place[1] - top) / (bottom - top)
         if not (0 <= across < 1 and 0 <= down < 1):
@@ -178,7 +181,7 @@ class Explored:
     def _box(self, place: PatchPlace, size: tuple[int, int]) -> Box:
         """Return a patch at the model's input as a box in the pixels of a picture of this size."""
         assert self._detector is not None
-        height, width = self._detector.transform.shape(*size)
+        height, width = self._detector.seen_shape(*size)
         left, top, right, bottom = self._seen(size)
         across, down = (right - left) / width, (bottom - top) / height
         corner = left + place.column * across, top + place.row * down

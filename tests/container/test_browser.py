@@ -1,5 +1,6 @@
 """A reader's way through the container: open the printed address, run the workshop, change something."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,10 @@ def test_the_workshop_runs_in_the_browser(url):
             slider.scroll_into_view_if_needed()
             page.wait_for_timeout(500)
         screenshot(page, "container/slider")
+        cell = code_cell(page, "explore(run, worst)")
+        picture = cell.get_by_role("img", name=re.compile(".png$"))
+        picture.click(position={"x": 100, "y": 100})  # its script is in the image, not on the internet
+        expect(cell.locator("figcaption")).to_have_count(5)
 
         cell = code_cell(page, "N = 4")
         expect(cell.locator(".jp-OutputArea tbody tr")).to_have_count(4)

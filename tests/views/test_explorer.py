@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly_lib import Gaussian, PatchCore, Transform
+from anomaly_lib import Gaussian, PatchCore, PatchSVDD, Transform
 from anomaly_lib.datasets.choice import DataChoice
 from anomaly_lib.errors import DataError
 from anomaly_lib.evaluation.predictions import load_predictions
@@ -244,6 +244,26 @@ def test_images_of_unknown_truth_are_listed_and_not_counted(run: Path, tmp_path:
     explorer.slider.value = explorer.slider.min
     explorer.kind.value = ALARMS
     assert sorted(names(explorer)) == ["good/000", "good/001"]
+
+
+def test_pictures_of_several_shapes_are_brought_to_that_of_patch_svdd(
+    write_category: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write_category(tmp_path / "data", "disc", train=3, good=1, defects={"spot": 1}, size=(96, 72))
+    Image.open(folder / "train" / "good" / "001.png").resize((144, 72)).save(
+        folder / "test" / "good" / "w.png"
+    )
+    run = train(
+        tmp_path,
+        lambda category, geometry: PatchSVDD(epochs=0, transform=Transform(72), device="cpu"),
+        DataChoice(tmp_path / "data", ("disc",)),
+        saving=Saving(models=True),
+    ).folder
+    explorer = explore(run)
+    for name in ("good/w", "good/000"):
+        choose(explorer, name)
+        click(explorer, 0.5, 0.5)
+        assert explorer.neighbours.value.count("<figcaption>") == 5
 
 
 @pytest.mark.slow

@@ -210,7 +210,13 @@ class PatchSVDD(Detector):
     ) -> list[PatchPlace]:
         """Return the `k` training patches nearest to one of an image; those compared have this side."""
         self._require_fitted()
+        require_size(self.seen_shape(0, 0), tuple(image.shape[1:]))
         return self.patch_banks_.nearest(image, row, column, k, side)
+
+    def seen_shape(self, width: int, height: int) -> tuple[int, int]:
+        """Return (height, width) of the mean image, to which all pictures are brought."""
+        shape = self.patch_banks_.encoder.mean_image.shape
+        return shape[1], shape[2]
 
     def default_transform(self) -> Transform:
         """Return the geometry of whole pictures, in the official size."""

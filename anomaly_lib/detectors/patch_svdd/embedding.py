@@ -48,11 +48,23 @@ class PatchEncoder:
             parts.append(self._network.dense(scaled - self.mean_image, self.strides))
         return {side: torch.cat([part[side] for part in parts]) for side in self.strides}
 
-    def patches(self, side: int) -> int:
-        """Return the number of patches of an image."""
+    @torch.inference_mode()
+    def embed_patch(self, image: torch.Tensor, top: int, left: int, side: int) -> torch.Tensor:
+        """Return the embedding (D,) of one patch of an image (3, h, w) in [0, 1], by its corner in pixels."""
+        here = slice(top, top + side), slice(left, left + side)
+        patch = image.to(self.mean_image.device)[:, *here] - self.mean_image[:, *here]
+        return self._network.dense(patch[None], {side: self.strides[side]})[side][0, 0, 0]
+
+    def grid(self, side: int) -> tuple[int, int]:
+        """Return how many rows and columns of patches an image has."""
         height, width = self.mean_image.shape[1:]
         stride = self.strides[side]
-        return (1 + (height - side) // stride) * (1 + (width - side) // stride)
+        return 1 + (height - side) // stride, 1 + (width - side) // stride
+
+    def patches(self, side: int) -> int:
+        """Return the number of patches of an image."""
+        rows, columns = self.grid(side)
+        return rows * columns
 
     @property
     def dimensions(self) -> int:

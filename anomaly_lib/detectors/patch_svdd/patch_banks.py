@@ -122,11 +122,12 @@ class PatchBanks:
 
     def nearest(self, image: torch.Tensor, row: int, column: int, k: int, side: int) -> list[PatchPlace]:
         """Return the `k` nearest rows to the patch of an image (3, h, w) with this middle, in pixels."""
-        stride = self.encoder.strides[side]
-        embeddings = self.encoder.embed(image[None])[side]
-        rows, columns = embeddings.shape[1:3]
-        top, left = (max(0, round((middle - side / 2) / stride)) for middle in (row, column))
-        patch = embeddings[0, min(top, rows - 1), min(left, columns - 1)]
+        stride, (rows, columns) = self.encoder.strides[side], self.encoder.grid(side)
+        top, left = (
+            stride * min(max(0, round((middle - side / 2) / stride)), length - 1)
+            for middle, length in ((row, rows), (column, columns))
+        )
+        patch = self.encoder.embed_patch(image, top, left, side)
         squared, nearest = self._indexes[side].search(patch[None], min(k, len(self.banks[side])))
         places = []
         for distance, number in zip(squared[0].sqrt(), self.numbers[side][nearest[0].cpu()], strict=True):
