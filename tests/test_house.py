@@ -26,7 +26,7 @@ ALLOWED = {
     "views": GROUND | {"predict", "detectors", "datasets", "runs"},
     "tables": GROUND | {"detectors", "datasets", "views", "runs"},
     "sweeps": GROUND | {"detectors", "views", "runs"},
-    "federated": GROUND | {"detectors", "views", "runs"},
+    "federated": GROUND | {"datasets", "detectors", "views", "runs"},
     "commands": GROUND
     | {"predict", "detectors", "datasets", "views", "runs", "tables", "sweeps", "federated"},
 }

@@ -58,6 +58,15 @@ class Calibrated(Persistent):
             return None
         return int(self.calibration_of_[below.argmax()])
 
+    def take_calibration(self, numbers: np.ndarray, scores: np.ndarray) -> Self:
+        """Set `threshold_` by scores (n,) of training images with these numbers (n,), those that are finite.
+
+        They are of the images as if the detector had not been fitted on them.
+        """
+        known = np.isfinite(scores)
+        self.calibration_of_, self.calibration_ = numbers[known], scores[known].astype(np.float32)
+        return self._set_threshold()
+
     def _calibrate(self, scores: np.ndarray | None) -> Self:
         """Set `calibration_` and `threshold_` to what `learn` returned."""
         known = np.zeros(0, np.int64) if scores is None else np.flatnonzero(np.isfinite(scores))

@@ -458,7 +458,11 @@ def test_ctrl_c_ends_it_without_traceback_and_without_half_files(words: Words, t
     assert "Aborted!" in rest
     files = sorted(str(path.relative_to(tmp_path / "project" / "group")) for path in tmp_path.rglob("*")
                    if path.is_file())  # fmt: skip
-    assert files == ["models/mvtec_disc/model.json", "models/mvtec_disc/model.safetensors"]
+    assert files == [
+        "models/mvtec_disc/model.json",
+        "models/mvtec_disc/model.safetensors",
+        "training/mvtec_disc.json",
+    ]
     assert load_detector(tmp_path / "project/group/models/mvtec_disc", device="cpu").threshold_ > 0
 
 

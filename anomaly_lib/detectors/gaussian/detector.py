@@ -8,7 +8,7 @@ threshold from held-out images, are ours.
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -34,6 +34,7 @@ from anomaly_lib.detectors.gaussian.level_models import (
 from anomaly_lib.detectors.gaussian.level_statistics import (
     FOLDS,
     GaussianStatistics,
+    HeldOut,
     LevelStatistics,
     in_order,
     pool,
@@ -164,12 +165,16 @@ class Gaussian(GaussianFeatures):
         return in_order(self._learn_statistics(self.collect(images, progress)), len(images))
 
     def learn_more(self, images: Images | torch.Tensor, calibrate: bool, progress: Progress) -> None:
-        """Add further images to the statistics and fit on all of them; every score is set anew."""
+        """Add further images to the statistics and fit on all of them; all scores it can are set anew."""
         if self.statistics_ is None:
             raise DataError("this model was saved without its statistics: fit it again on all images")
         statistics = copy.deepcopy(self.statistics_)
-        statistics.merge(self.collect(images, progress, first=self.images_, hold_out=calibrate))
-        self._take_scores(self._learn_statistics(statistics))
+        new = self.images_ + torch.arange(len(images))
+        statistics.merge(self.collect(images, progress, numbers=new, hold_out=calibrate))
+        numbers, scores = self._learn_statistics(statistics)
+        known, others = np.isfinite(scores), ~np.isin(self.calibration_of_, numbers)  # of other sites' images
+        self.calibration_of_ = np.concatenate([self.calibration_of_[others], numbers[known]])
+        self.calibration_ = np.concatenate([self.calibration_[others], scores[known]])
 
     def fit_statistics(self, statistics: GaussianStatistics) -> Self:
         """Fit on what `collect` returned, for one set of images or for several merged, in place of `fit`.
@@ -180,9 +185,9 @@ class Gaussian(GaussianFeatures):
             When there were fewer than two images, or they are all the same.
         """
         statistics.forget_numbers()
-        self._take_scores(self._learn_statistics(statistics))
+        numbers, scores = self._learn_statistics(statistics)
         self.images_ = statistics.levels()[0].images
-        return self._set_threshold()
+        return self.take_calibration(numbers, scores) if len(numbers) else self._calibrate(None)
 
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the distance of their features from the normal ones."""
@@ -226,7 +231,7 @@ class Gaussian(GaussianFeatures):
             raise DataError("a single image to fit on: Gaussian needs at least two images of good parts")
         self.models_ = self._fit_pooled(levels)
         self.map_models_ = self._fit_positions(levels)
-        return self._held_out_scores(statistics)
+        return self.held_out_scores(statistics.held_out(), self.held_out_models())
 
     def _fit_pooled(self, levels: Sequence[LevelStatistics]) -> list[LevelModel]:
         share = self.variance_threshold or 0.0
@@ -267,24 +272,28 @@ class Gaussian(GaussianFeatures):
 
     # The threshold, from images that were not fitted on (not in the paper)
 
-    def _take_scores(self, held_out: tuple[np.ndarray, np.ndarray]) -> None:
-        numbers, scores = held_out
-        known = np.isfinite(scores)
-        self.calibration_of_, self.calibration_ = numbers[known], scores[known]
+    def held_out_models(self) -> dict[int, list[LevelModel]]:
+        """Return the models that score each fold, of what it was fitted on without the fold.
 
-    def _held_out_scores(self, statistics: GaussianStatistics) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers and scores of the held-out folds, each by models that were not fitted on it."""
+        Folds whose others have fewer than two images are left out.
+        """
+        if self.fold is not None:
+            return {self.fold: self.models_}
+        assert self.statistics_ is not None
+        without = {fold: self.statistics_.levels(without=fold) for fold in range(FOLDS)}
+        return {fold: self._fit_pooled(others) for fold, others in without.items() if others[0].images >= 2}
+
+    def held_out_scores(
+        self, held_out: Iterable[HeldOut], models: Mapping[int, Sequence[LevelModel]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers (n,) and scores (n,) of what was held out, infinite without models."""
         scores, all_numbers = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
-        for fold, numbers, pooled in statistics.held_out():
+        for fold, numbers, pooled in held_out:
             all_numbers.append(numbers.numpy())
-            models = self.models_
-            if self.fold is None:
-                others = statistics.levels(without=fold)
-                if others[0].images < 2:
-                    scores.append(np.full(len(pooled[0]), np.inf, np.float32))
-                    continue
-                models = self._fit_pooled(others)
-            scores.append(self._distances(pooled, models).mean(dim=0).float().cpu().numpy())
+            if fold in models:
+                scores.append(self._distances(pooled, models[fold]).mean(dim=0).float().cpu().numpy())
+            else:
+                scores.append(np.full(len(numbers), np.inf, np.float32))
         return np.concatenate(all_numbers), np.concatenate(scores)
 
     # Saving and loading

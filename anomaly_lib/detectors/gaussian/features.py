@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
 import torch
 
 from anomaly_lib.detectors.frozen import Features, FrozenDetector
@@ -37,29 +38,31 @@ class GaussianFeatures(FrozenDetector):
         images: Images | torch.Tensor,
         progress: Progress = silent,
         *,
-        first: int = 0,
+        numbers: torch.Tensor | None = None,
+        folds: np.ndarray | None = None,
         hold_out: bool = True,
     ) -> GaussianStatistics:
         """Return what `fit` needs to know of the images; of several sets it can be merged.
 
-        They are numbered from `first` on. Some are held out for the threshold, or with `hold_out` false none.
-        A `DataError` says what is wrong with the images.
+        They have `numbers` (n,), and are of `folds` (n,); by default they are counted from 0 on, and all
+        there are. Some are held out for the threshold, or with `hold_out` false none. A `DataError` says what
+        is wrong with the images.
         """
-        fold_of = torch.from_numpy(folds_of(len(images), self.fold))
+        numbers = torch.arange(len(images)) if numbers is None else numbers
+        fold_of = torch.from_numpy(folds_of(len(images), self.fold) if folds is None else folds)
         if self.fold is not None and not hold_out:
             fold_of.fill_(-1)
         statistics = None
         for number, change in enumerate(self._passes()):
             done = 0
             for features in self.features(images, progress, change):
-                numbers = torch.arange(done, done + len(features))
-                folds = fold_of[numbers]
+                batch = slice(done, done + len(features))
                 done += len(features)
                 statistics = statistics or self._none_yet(features)
                 if number == 0 and hold_out:
-                    statistics.hold_out(features.maps, folds, first + numbers)
+                    statistics.hold_out(features.maps, fold_of[batch], numbers[batch])
                 if number > 0 or not self.augment:
-                    statistics.add(features.maps, folds)
+                    statistics.add(features.maps, fold_of[batch])
         if statistics is None:
             raise DataError("no images to fit on: the source of images says it has some and gives none")
         return statistics

@@ -146,6 +146,10 @@ def _on_positions(sums: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return F.interpolate(sums.permute(2, 0, 1)[None], size=tuple(shape), mode="bilinear")[0].permute(1, 2, 0)
 
 
+HeldOut = tuple[int, torch.Tensor, list[torch.Tensor]]
+"""A fold, the numbers (n,) of its images, and their pooled features (n, d) by level."""
+
+
 class GaussianStatistics:
     """What `Gaussian.collect` learns of some images: each level's statistics of what will be fitted on.
 
@@ -197,8 +201,8 @@ class GaussianStatistics:
                     level.merge(other)
         return merged
 
-    def held_out(self) -> Iterator[tuple[int, torch.Tensor, list[torch.Tensor]]]:
-        """Yield of each fold with images held out: its number, theirs (n,), their pooled features (n, d)."""
+    def held_out(self) -> Iterator[HeldOut]:
+        """Yield each fold with images held out."""
         for fold, batches in enumerate(self._held_out):
             if batches:
                 numbers, *pooled = (torch.cat(parts) for parts in zip(*batches, strict=True))
@@ -210,13 +214,13 @@ class GaussianStatistics:
             for batch in batches:
                 batch[0] = torch.full_like(batch[0], -1)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return all of it, by name."""
+    def tensors(self, *, held_out: bool = True) -> dict[str, torch.Tensor]:
+        """Return all of it, by name; or all but what is `held_out`."""
         named: dict[str, torch.Tensor] = {}
         for place, portion in enumerate(self._portions):
             for number, level in enumerate(portion):
                 named |= {f"{place}.{number}.{name}": value for name, value in level.tensors().items()}
-        for fold, numbers, pooled in self.held_out():
+        for fold, numbers, pooled in self.held_out() if held_out else ():
             named |= {f"held_out.{fold}.{place}": rows for place, rows in enumerate([numbers, *pooled])}
         return named
 
