@@ -11,9 +11,6 @@ Which images are held out is decided among all of them, in the order of the site
 many images the sites before it have, and all together.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
 import numpy as np
 import torch
 
@@ -23,17 +20,9 @@ from anomaly_lib.detectors.gaussian.level_models import LevelModel, level_models
 from anomaly_lib.detectors.gaussian.level_statistics import GaussianStatistics, folds_of
 from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import DataError
+from anomaly_lib.federated.calibration import calibration_of, sent, take_calibration
+from anomaly_lib.federated.turns import Tensors, Turn
 from anomaly_lib.progress import Progress, silent
-
-Tensors = Mapping[str, torch.Tensor]
-
-
-class Turn(NamedTuple):
-    """Where a site's images are among all: the number of its first, its own, and all of them."""
-
-    first: int
-    images: int
-    total: int
 
 
 class GaussianSite:
@@ -77,7 +66,7 @@ class GaussianSite:
             raise DataError("this site has sent no statistics: they come first")
         by_fold = _unpacked(self._detector, models)
         numbers, scores = self._detector.held_out_scores(self._statistics.held_out(), by_fold)
-        return {"numbers": torch.from_numpy(numbers), "scores": torch.from_numpy(scores)}
+        return sent(numbers, scores)
 
 
 class GaussianDirector:
@@ -135,25 +124,19 @@ class GaussianDirector:
         self.detector.images_ = self._total
         return _packed(self.detector)
 
-    def add_calibration(self, tensors: Tensors) -> None:
+    def add_calibration(self, tensors: Tensors, turn: Turn) -> None:
         """Take in the scores that a site sent.
 
         Raises
         ------
         ModelFileError
-            When they are not what `GaussianSite.calibration` returns.
+            When they are not what `GaussianSite.calibration` returns, of the images of this `turn`.
         """
-        saved = SavedTensors(tensors)
-        numbers = saved.take("numbers", None, dtype=torch.int64)
-        scores = saved.take("scores", len(numbers))
-        saved.require_empty()
-        self._calibration.append((numbers.numpy(), scores.numpy()))
+        self._calibration.append(calibration_of(tensors, turn))
 
     def finish(self) -> Gaussian:
         """Set the threshold by the scores of all sites, and return the detector."""
-        numbers, scores = (np.concatenate(parts) for parts in zip(*self._calibration, strict=True))
-        order = numbers.argsort(kind="stable")
-        return self.detector.take_calibration(numbers[order], scores[order])
+        return take_calibration(self.detector, self._calibration)
 
 
 def _packed(detector: Gaussian) -> dict[str, torch.Tensor]:

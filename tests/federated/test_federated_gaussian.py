@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from anomaly_lib import Gaussian, Transform, load_detector
 from anomaly_lib.errors import DataError, ModelFileError
-from anomaly_lib.federated.gaussian import GaussianDirector, GaussianSite, Turn
+from anomaly_lib.federated.gaussian import GaussianDirector, GaussianSite
+from anomaly_lib.federated.turns import Turn
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*too few")
 
@@ -56,7 +57,7 @@ def federated(make: Make, images: torch.Tensor, sizes: Sequence[int], **options:
         director.add_statistics(site.statistics())
     models = director.models()
     for site in reversed(sites):  # whichever answers first
-        director.add_calibration(site.calibration(models))
+        director.add_calibration(site.calibration(models), site._turn)
     return director.finish()
 
 
@@ -138,9 +139,14 @@ def test_what_is_no_such_message_is_refused(make: Make, images: torch.Tensor, ho
         with pytest.raises(ModelFileError):
             site.calibration(wrong)
     scores = site.calibration(models)
-    for wrong in ({"numbers": scores["numbers"]}, {**scores, "scores": scores["scores"] * torch.nan}):
+    for wrong in (
+        {"numbers": scores["numbers"]},
+        {**scores, "scores": scores["scores"] * torch.nan},
+        {**scores, "numbers": scores["numbers"] + len(images)},
+        {**scores, "numbers": scores["numbers"] * 0},
+    ):
         with pytest.raises(ModelFileError):
-            director.add_calibration(wrong)
+            director.add_calibration(wrong, Turn(0, len(images), len(images)))
 
 
 def test_statistics_come_before_scores(make: Make, images: torch.Tensor) -> None:

@@ -1,0 +1,206 @@
+"""PatchCore of several sites: a coreset of their coresets, each sent once.
+
+A site sends a greedy coreset of its own patches, twice as many rows as its share of the memory bank; the
+director thins the union of all of them out, with the same kernel, on the same random projection. What leaves
+a site are features of some of its patches, and where in which of its images they are from. No image can be
+had from them, but whoever has the network can guess what such a patch looks like. Then the director sends the
+bank back, and each site answers with its images' scores against the bank without their own rows, as numbers.
+
+The bound: let r_i be the covering radius of site i's coreset, the largest distance of one of its patches to
+it, and t_i the largest distance of a row that was thinned out, after site i was added, to those kept. Then
+each patch of each site lies within b of the bank, where b begins as 0 and becomes max(b, r_i) + t_i with each
+site: the triangle inequality. All distances are those on the projection, on which coresets are selected.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from anomaly_lib.detectors.files import SavedTensors
+from anomaly_lib.detectors.patchcore import PatchCore
+from anomaly_lib.detectors.patchcore.calibration import CalibrationImages
+from anomaly_lib.detectors.patchcore.memory_bank import (
+    Keep,
+    KeepNumber,
+    KeepShare,
+    MemoryBank,
+    MemoryBankBuilder,
+)
+from anomaly_lib.detectors.sampling import select_rows
+from anomaly_lib.detectors.sources import Images
+from anomaly_lib.errors import DataError, ModelFileError
+from anomaly_lib.federated.calibration import calibration_of, sent, take_calibration
+from anomaly_lib.federated.turns import Tensors, Turn
+from anomaly_lib.kernels.neighbors import NeighborIndex
+from anomaly_lib.progress import Progress, silent
+
+# A site's coreset has so many times the rows that will be kept: the director then chooses among all sites'.
+_OVERSAMPLING = 2.0
+_COVERING = ("greedy_coreset", "approx_greedy_coreset")
+
+
+class PatchCoreSite:
+    """One site's end.
+
+    Parameters
+    ----------
+    detector
+        Not fitted; with the same parameters, the seed among them, at every site and at the director.
+    images
+        The site's own.
+    turn
+        Where they are among all.
+    """
+
+    def __init__(self, detector: PatchCore, images: Images | torch.Tensor, turn: Turn) -> None:
+        self._detector, self._images, self._turn = detector, images, turn
+        self._seen: CalibrationImages | None = None
+
+    def coreset(self, progress: Progress = silent) -> dict[str, torch.Tensor]:
+        """Return a coreset of this site's patches: rows, places, its covering radius, how many there were.
+
+        Errors are those of `PatchCore.fit`.
+        """
+        detector = self._detector
+        if not len(self._images):
+            raise DataError("a site without images: leave it out")
+        generator = torch.Generator().manual_seed(detector.seed)
+        builder = MemoryBankBuilder(self._keep(generator, progress), generator, detector.buffer)
+        self._seen = detector.fill(builder, self._images, self._turn.first, progress)
+        bank = detector.memory_bank_
+        index = NeighborIndex(bank.projected)
+        radius, patches = 0.0, 0
+        for features in self._all_features(progress):
+            rows = features.flatten(0, 2)
+            radius = max(radius, float(index.search(rows @ bank.projection)[0].max()))
+            patches += len(rows)
+        return {
+            "rows": bank.rows,
+            "places": bank.places,
+            "radius": torch.tensor(math.sqrt(radius)),
+            "patches": torch.tensor(patches),
+        }
+
+    def calibration(self, bank: Tensors, progress: Progress = silent) -> dict[str, torch.Tensor]:
+        """Return the scores of this site's images against the director's `bank` without their own rows.
+
+        Raises
+        ------
+        ModelFileError
+            When it is no bank of this detector.
+        """
+        if self._seen is None:
+            raise DataError("this site has sent no coreset: it comes first")
+        detector, (first, images, _) = self._detector, self._turn
+        saved = SavedTensors(bank)
+        columns, seed = detector.target_embed_dimension, detector.seed
+        detector.take(MemoryBank.restored(saved, columns, seed, detector.device))
+        saved.require_empty()
+        scores = detector.left_out_scores(self._seen, images, first, 0, progress)
+        return sent(np.arange(first, first + images), scores)
+
+    def _keep(self, generator: torch.Generator, progress: Progress) -> Keep:
+        """Return how this site's patches are thinned out."""
+        detector, turn = self._detector, self._turn
+
+        def select(projected: torch.Tensor, size: int) -> torch.Tensor:
+            return select_rows(projected, size, detector.sampler, generator, progress)
+
+        more = _OVERSAMPLING if detector.sampler in _COVERING else 1.0
+        if detector.sampler == "identity":
+            return KeepShare(select, 1.0)
+        if detector.coreset <= 1:
+            return KeepShare(select, min(1.0, more * detector.coreset))
+        return KeepNumber(select, math.ceil(more * detector.coreset * turn.images / turn.total))
+
+    def _all_features(self, progress: Progress) -> Iterator[torch.Tensor]:
+        """Yield the patch features (n, h, w, d) of all images, again where they were too many to keep."""
+        assert self._seen is not None
+        if len(self._seen) == len(self._images):
+            yield from (features for features, _ in self._seen)
+        else:
+            for again in self._detector.features(self._images, progress):
+                yield self._detector.embed(again.maps)
+
+
+class PatchCoreDirector:
+    """The director's end.
+
+    Parameters
+    ----------
+    detector
+        Not fitted; it becomes the merged model.
+
+    Attributes
+    ----------
+    covering_radius
+        Every patch of every site so far lies within this distance of the bank, on the projection.
+    """
+
+    def __init__(self, detector: PatchCore) -> None:
+        self.detector = detector
+        self.covering_radius = 0.0
+        self._generator = torch.Generator().manual_seed(detector.seed)
+        nothing = torch.zeros(0, detector.target_embed_dimension, device=detector.device)
+        self._bank = MemoryBank.of_rows(nothing, self._generator)
+        self._patches = self._images = 0
+        self._calibration: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add_coreset(self, tensors: Tensors, turn: Turn) -> None:
+        """Take in what a site sent, one after the other in the order of the sites.
+
+        Raises
+        ------
+        ModelFileError
+            When it is not what `PatchCoreSite.coreset` returns, of the images of this `turn`.
+        """
+        saved = SavedTensors(tensors)
+        rows = saved.take("rows", None, self.detector.target_embed_dimension).to(self.detector.device)
+        places = saved.take("places", len(rows), 3, dtype=torch.int64).to(self.detector.device)
+        radius = float(saved.take("radius"))
+        patches = int(saved.take("patches", dtype=torch.int64))
+        saved.require_empty()
+        within = (turn.first <= places[:, 0]) & (places[:, 0] < turn.first + turn.images)
+        if not len(rows) or not within.all() or int(places.min()) < 0 or radius < 0 or patches < len(rows):
+            raise ModelFileError("a site's coreset is not one of its images")
+        projection = self._bank.projection
+        self._bank = self._bank.joined(MemoryBank(rows, places, projection, rows @ projection))
+        self._patches += patches
+        self._images = turn.total
+        self.covering_radius = max(self.covering_radius, radius) + self._thin_out()
+
+    def bank(self) -> dict[str, torch.Tensor]:
+        """Return the memory bank, for the sites to score their images by."""
+        self.detector.of_bank(self._bank)
+        self.detector.images_ = self._images
+        return self._bank.tensors()
+
+    def add_calibration(self, tensors: Tensors, turn: Turn) -> None:
+        """Take in the scores that a site sent.
+
+        Raises
+        ------
+        ModelFileError
+            When they are not what `PatchCoreSite.calibration` returns, of the images of this `turn`.
+        """
+        self._calibration.append(calibration_of(tensors, turn))
+
+    def finish(self) -> PatchCore:
+        """Set the threshold by the scores of all sites, and return the detector."""
+        return take_calibration(self.detector, self._calibration)
+
+    def _thin_out(self) -> float:
+        """Bring the bank to its share of the patches so far, and return how far at most what goes is from it."""
+        detector, rows = self.detector, len(self._bank)
+        if detector.sampler == "identity":
+            return 0.0
+        size = int(self._patches * detector.coreset) if detector.coreset <= 1 else int(detector.coreset)
+        if rows <= max(1, size):
+            return 0.0
+        projected = self._bank.projected
+        chosen = select_rows(projected, max(1, size), detector.sampler, self._generator)
+        self._bank = self._bank.chosen(chosen)
+        apart = NeighborIndex(self._bank.projected, queries=rows).search(projected)[0]
+        return math.sqrt(float(apart.max()))
