@@ -192,7 +192,7 @@ class PatchCoreDirector:
         return take_calibration(self.detector, self._calibration)
 
     def _thin_out(self) -> float:
-        """Bring the bank to its share of the patches so far, and return how far at most what goes is from it."""
+        """Bring the bank to its share of the patches so far; return how far what goes is from it at most."""
         detector, rows = self.detector, len(self._bank)
         if detector.sampler == "identity":
             return 0.0
