@@ -148,13 +148,14 @@ def test_a_bank_of_another_model_is_refused_by_a_site(make: Make, images: torch.
             site.calibration({**bank, name: bank[name][:-1]})
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_three_sites_are_as_good_as_their_pooled_images_on_real_parts(shared_data: Path) -> None:
     bottle = read_category(shared_data / "mvtec_ad", "bottle")
     shards = round_robin(bottle, 3)
     turns = turns_of([len(shard.train) for shard in shards])
-    director = PatchCoreDirector(PatchCore(transform=Transform(256, 224)))
+    director = PatchCoreDirector(PatchCore(transform=Transform(144, 128)))
     sites = [
-        PatchCoreSite(PatchCore(transform=Transform(256, 224)), shard.train_images(Transform(256, 224)), turn)
+        PatchCoreSite(PatchCore(transform=Transform(144, 128)), shard.train_images(Transform(144, 128)), turn)
         for shard, turn in zip(shards, turns, strict=True)
     ]
     for site, turn in zip(sites, turns, strict=True):
