@@ -401,7 +401,7 @@ while children < int(sys.argv[1]) and os.fork():  # imports take long, and all a
     children += 1
 try:
     backbone = Backbone("test_resnet", ["layer2"])
-    print(backbone.origin, backbone.fingerprint)
+    sys.stdout.write(f"{backbone.origin} {backbone.fingerprint}\\n")  # at once: others write there too
 except WeightsError as error:
     print("WeightsError:", error)
 if children == int(sys.argv[1]):
