@@ -1,7 +1,6 @@
 """The threshold of several sites: from the scores that each of them sends of its own images."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -41,9 +40,26 @@ def calibration_of(tensors: Tensors, turn: Turn) -> tuple[np.ndarray, np.ndarray
     return numbers.numpy(), scores.numpy()
 
 
-def take_calibration(detector: D, of_sites: Sequence[tuple[np.ndarray, np.ndarray]]) -> D:
-    """Set the detector's threshold by numbers and scores of all sites' images, and return it."""
-    numbers = np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _ in of_sites)])
-    scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in of_sites)])
-    order = numbers.argsort(kind="stable")
-    return detector.take_calibration(numbers[order], scores[order])
+class Director(Generic[D]):
+    """The director's end, as far as the threshold goes; `detector` becomes the merged model."""
+
+    def __init__(self, detector: D) -> None:
+        self.detector = detector
+        self._calibration: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def add_calibration(self, tensors: Tensors, turn: Turn) -> None:
+        """Take in the scores that the site of this `turn` sent.
+
+        Raises
+        ------
+        ModelFileError
+            When they are not what a site's `calibration` returns.
+        """
+        self._calibration.append(calibration_of(tensors, turn))
+
+    def finish(self) -> D:
+        """Set the threshold by the scores of all sites, and return the detector."""
+        numbers = np.concatenate([np.zeros(0, np.int64), *(numbers for numbers, _ in self._calibration)])
+        scores = np.concatenate([np.zeros(0, np.float32), *(scores for _, scores in self._calibration)])
+        order = numbers.argsort(kind="stable")
+        return self.detector.take_calibration(numbers[order], scores[order])

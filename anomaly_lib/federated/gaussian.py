@@ -11,7 +11,6 @@ Which images are held out is decided among all of them, in the order of the site
 many images the sites before it have, and all together.
 """
 
-import numpy as np
 import torch
 
 from anomaly_lib.detectors.files import SavedTensors
@@ -20,7 +19,7 @@ from anomaly_lib.detectors.gaussian.level_models import LevelModel, level_models
 from anomaly_lib.detectors.gaussian.level_statistics import GaussianStatistics, folds_of
 from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import DataError
-from anomaly_lib.federated.calibration import calibration_of, sent, take_calibration
+from anomaly_lib.federated.calibration import Director, sent
 from anomaly_lib.federated.turns import Tensors, Turn
 from anomaly_lib.progress import Progress, silent
 
@@ -69,7 +68,7 @@ class GaussianSite:
         return sent(numbers, scores)
 
 
-class GaussianDirector:
+class GaussianDirector(Director[Gaussian]):
     """The director's end.
 
     Parameters
@@ -81,9 +80,9 @@ class GaussianDirector:
     """
 
     def __init__(self, detector: Gaussian, total: int) -> None:
-        self.detector, self._total = detector, total
+        super().__init__(detector)
+        self._total = total
         self._statistics: GaussianStatistics | None = None
-        self._calibration: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add_statistics(self, tensors: Tensors) -> None:
         """Merge what a site sent, one after the other in the order of the sites.
@@ -123,20 +122,6 @@ class GaussianDirector:
         self.detector.fit_statistics(self._statistics)
         self.detector.images_ = self._total
         return _packed(self.detector)
-
-    def add_calibration(self, tensors: Tensors, turn: Turn) -> None:
-        """Take in the scores that a site sent.
-
-        Raises
-        ------
-        ModelFileError
-            When they are not what `GaussianSite.calibration` returns, of the images of this `turn`.
-        """
-        self._calibration.append(calibration_of(tensors, turn))
-
-    def finish(self) -> Gaussian:
-        """Set the threshold by the scores of all sites, and return the detector."""
-        return take_calibration(self.detector, self._calibration)
 
 
 def _packed(detector: Gaussian) -> dict[str, torch.Tensor]:

@@ -31,7 +31,7 @@ from anomaly_lib.detectors.patchcore.memory_bank import (
 from anomaly_lib.detectors.sampling import select_rows
 from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import DataError, ModelFileError
-from anomaly_lib.federated.calibration import calibration_of, sent, take_calibration
+from anomaly_lib.federated.calibration import Director, sent
 from anomaly_lib.federated.turns import Tensors, Turn
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.progress import Progress, silent
@@ -127,7 +127,7 @@ class PatchCoreSite:
                 yield self._detector.embed(again.maps)
 
 
-class PatchCoreDirector:
+class PatchCoreDirector(Director[PatchCore]):
     """The director's end.
 
     Parameters
@@ -142,13 +142,12 @@ class PatchCoreDirector:
     """
 
     def __init__(self, detector: PatchCore) -> None:
-        self.detector = detector
+        super().__init__(detector)
         self.covering_radius = 0.0
         self._generator = torch.Generator().manual_seed(detector.seed)
         nothing = torch.zeros(0, detector.target_embed_dimension, device=detector.device)
         self._bank = MemoryBank.of_rows(nothing, self._generator)
         self._patches = self._images = 0
-        self._calibration: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add_coreset(self, tensors: Tensors, turn: Turn) -> None:
         """Take in what a site sent, one after the other in the order of the sites.
@@ -178,20 +177,6 @@ class PatchCoreDirector:
         self.detector.of_bank(self._bank)
         self.detector.images_ = self._images
         return self._bank.tensors()
-
-    def add_calibration(self, tensors: Tensors, turn: Turn) -> None:
-        """Take in the scores that a site sent.
-
-        Raises
-        ------
-        ModelFileError
-            When they are not what `PatchCoreSite.calibration` returns, of the images of this `turn`.
-        """
-        self._calibration.append(calibration_of(tensors, turn))
-
-    def finish(self) -> PatchCore:
-        """Set the threshold by the scores of all sites, and return the detector."""
-        return take_calibration(self.detector, self._calibration)
 
     def _thin_out(self) -> float:
         """Bring the bank to its share of the patches so far; return how far what goes is from it at most."""

@@ -72,8 +72,10 @@ def compare_models(
     pairs = zip(pictures, answers(old, pictures), answers(new, pictures), strict=True)
     for number, (path, then, now) in enumerate(pairs, start=1):
         progress("pictures", number, len(pictures))
-        if isinstance(then, DataError) or isinstance(now, DataError):
-            unreadable[path] = then if isinstance(then, DataError) else _error(now)
+        if isinstance(then, DataError):
+            unreadable[path] = then
+        elif isinstance(now, DataError):
+            unreadable[path] = now
         elif then.label != now.label:
             changed.append((path, then, now))
     return Comparison(list(_differences(old, new)), changed, unreadable, len(pictures))
@@ -82,11 +84,6 @@ def compare_models(
 def _verdict(answer: Answer) -> str:
     number = answer.score if math.isnan(answer.share_of_threshold) else answer.share_of_threshold
     return f"{answer.label} ({number:.2f})"
-
-
-def _error(answer: Answer | DataError) -> DataError:
-    assert isinstance(answer, DataError)
-    return answer
 
 
 def _differences(old: Detector, new: Detector) -> Iterator[str]:

@@ -60,6 +60,8 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         What is shown of it.
     """
 
+    _marked: Box | None
+
     def __init__(self, run: Run, rows: Sequence[str], row: str) -> None:
         self._run, self._marked = run, None
         self.category = widgets.Dropdown(options=rows, value=row, description="category")
@@ -86,8 +88,6 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         below = widgets.HBox([self.images, image])
         several = [self.category] if len(rows) > 1 else []
         super().__init__([*several, bar, self.histogram, self.counts, self.kind, below, self.neighbours])
-
-    _marked: Box | None
 
     def _open(self, _: object = None) -> None:
         """Take over the row that is chosen."""
