@@ -11,136 +11,126 @@ Which images are held out is decided among all of them, in the order of the site
 many images the sites before it have, and all together.
 """
 
+import copy
+
+import numpy as np
 import torch
 
 from anomaly_lib.detectors.files import SavedTensors
 from anomaly_lib.detectors.gaussian import Gaussian
 from anomaly_lib.detectors.gaussian.level_models import LevelModel, level_models, level_tensors
-from anomaly_lib.detectors.gaussian.level_statistics import GaussianStatistics, folds_of
-from anomaly_lib.detectors.sources import Images
-from anomaly_lib.errors import DataError
-from anomaly_lib.federated.calibration import Director, sent
-from anomaly_lib.federated.turns import Tensors, Turn
+from anomaly_lib.detectors.gaussian.level_statistics import FOLDS, GaussianStatistics, folds_of
+from anomaly_lib.errors import DataError, ModelFileError
+from anomaly_lib.federated.ends import Director, Site
+from anomaly_lib.federated.turns import Turn
 from anomaly_lib.progress import Progress, silent
 
+_HELD_OUT = "held_out."
 
-class GaussianSite:
-    """One site's end.
 
-    Parameters
-    ----------
-    detector
-        Not fitted; with the same parameters at every site and at the director.
-    images
-        The site's own.
-    turn
-        Where they are among all.
-    """
+class GaussianSite(Site[Gaussian]):
+    """One site's end; see `Site`."""
 
-    def __init__(self, detector: Gaussian, images: Images | torch.Tensor, turn: Turn) -> None:
-        self._detector, self._images, self._turn = detector, images, turn
-        self._statistics: GaussianStatistics | None = None
+    _statistics: GaussianStatistics | None = None
 
-    def statistics(self, progress: Progress = silent) -> dict[str, torch.Tensor]:
-        """Return what the director merges, by name; errors as of `Gaussian.fit`."""
-        first, images, total = self._turn
-        own = slice(first, first + images)
-        self._statistics = self._detector.collect(
-            self._images,
+    def share(self, progress: Progress = silent) -> dict[str, torch.Tensor]:
+        """Return the statistics of this site's images."""
+        first, images, _ = self.turn
+        self._statistics = self.detector.collect(
+            self.images,
             progress,
             numbers=torch.arange(first, first + images),
-            folds=folds_of(total, self._detector.fold)[own],
+            folds=_own_folds(self.detector, self.turn),
         )
         return self._statistics.tensors(held_out=False)
 
-    def calibration(self, models: Tensors) -> dict[str, torch.Tensor]:
-        """Return the scores of the images held out here, and their numbers, by the director's `models`.
-
-        Raises
-        ------
-        ModelFileError
-            When they are no models of this detector.
-        """
+    def _left_out_scores(
+        self, model: SavedTensors, extra: SavedTensors, progress: Progress
+    ) -> tuple[np.ndarray, np.ndarray]:
         if self._statistics is None:
-            raise DataError("this site has sent no statistics: they come first")
-        by_fold = _unpacked(self._detector, models)
-        numbers, scores = self._detector.held_out_scores(self._statistics.held_out(), by_fold)
-        return sent(numbers, scores)
+            self.share(progress)
+        assert self._statistics is not None
+        by_fold = _unpacked(self.detector, extra.below(_HELD_OUT))
+        extra.require_empty()
+        self.detector.restore_tensors(model)
+        model.require_empty()
+        return self.detector.held_out_scores(self._statistics.held_out(), by_fold)
 
 
 class GaussianDirector(Director[Gaussian]):
-    """The director's end.
+    """The director's end; see `Director`."""
 
-    Parameters
-    ----------
-    detector
-        Not fitted; it becomes the merged model.
-    total
-        How many images all sites have.
-    """
-
-    def __init__(self, detector: Gaussian, total: int) -> None:
+    def __init__(self, detector: Gaussian) -> None:
         super().__init__(detector)
-        self._total = total
         self._statistics: GaussianStatistics | None = None
 
-    def add_statistics(self, tensors: Tensors) -> None:
-        """Merge what a site sent, one after the other in the order of the sites.
-
-        Raises
-        ------
-        ModelFileError
-            When it is not what `GaussianSite.statistics` returns.
-        DataError
-            When its images were of another size.
-        """
-        saved = SavedTensors(tensors)
+    def _add(self, tensors: SavedTensors, turn: Turn) -> None:
         localising = {
             level
             for place, level in enumerate(self.detector.levels)
-            if any(name.endswith(f".{place}.position_sum") for name in saved.names())
+            if any(name.endswith(f".{place}.position_sum") for name in tensors.names())
         }
         statistics = self.detector.no_statistics(localising)
         dimensions = [maps.shape[1] for maps in self.detector.maps_of_nothing()]
-        statistics.restore(saved, dimensions)
-        saved.require_empty()
+        statistics.restore(tensors, dimensions)
+        tensors.require_empty()
+        fold = self.detector.fold
+        fitted_on = turn.images if fold is None else int((_own_folds(self.detector, turn) != fold).sum())
+        if any(level.images != fitted_on * self._times for level in statistics.levels()):
+            raise ModelFileError(f"a site's statistics are not those of its {fitted_on} images")
         if self._statistics is None:
             self._statistics = statistics
         else:
-            self._statistics.merge(statistics)
+            merged = copy.deepcopy(self._statistics)
+            merged.merge(statistics)
+            self._statistics = merged
 
-    def models(self) -> dict[str, torch.Tensor]:
-        """Fit on all that was merged, and return what sites score what they held out by.
-
-        Raises
-        ------
-        DataError
-            When there were fewer than two images, or they are all the same.
-        """
+    def _finished(self) -> dict[str, torch.Tensor]:
         if self._statistics is None:
             raise DataError("no site has sent statistics")
         self.detector.fit_statistics(self._statistics)
-        self.detector.images_ = self._total
         return _packed(self.detector)
+
+    def _model(self) -> dict[str, torch.Tensor]:
+        tensors = self.detector.tensors()
+        return {name: value for name, value in tensors.items() if not name.startswith("statistics.")}
+
+    def _expected_bytes(self, images: int, shape: tuple[int, int]) -> int:
+        maps = self.detector.features_of_batch(torch.zeros(1, 3, *shape)).maps
+        statistics = self.detector.no_statistics(set(self.detector.levels))
+        statistics.add(maps, torch.full((1,), 0 if self.detector.fold is None else -1))
+        portion = sum(tensor.nbytes for tensor in statistics.tensors().values())
+        rows = 8 * sum(level.shape[1] for level in maps) * self._times
+        return portion * (FOLDS if self.detector.fold is None else 1) + images * rows
+
+    @property
+    def _times(self) -> int:
+        """How many times an image is seen."""
+        return self.detector.augment_passes if self.detector.augment else 1
+
+
+def _own_folds(detector: Gaussian, turn: Turn) -> np.ndarray:
+    """Return the folds (n,) of a site's images, as they are dealt out among those of all sites."""
+    return folds_of(turn.total, detector.fold)[turn.first : turn.first + turn.images]
 
 
 def _packed(detector: Gaussian) -> dict[str, torch.Tensor]:
     """Return the models that score held-out images, by fold and level."""
     return {
-        f"{fold}.{name}": tensor
+        f"{_HELD_OUT}{fold}.{name}": tensor
         for fold, models in detector.held_out_models().items()
         for name, tensor in level_tensors("pooled", dict(zip(detector.levels, models, strict=True))).items()
     }
 
 
-def _unpacked(detector: Gaussian, tensors: Tensors) -> dict[int, list[LevelModel]]:
+def _unpacked(detector: Gaussian, saved: SavedTensors) -> dict[int, list[LevelModel]]:
     """Return what `_packed` did, checked."""
-    saved = SavedTensors(tensors)
-    folds = sorted({int(name.partition(".")[0]) for name in saved.names()})
     by_fold = {}
-    for fold in folds:
+    for fold in range(FOLDS):
         of_fold = saved.below(f"{fold}.")
-        models = level_models("pooled", detector.levels, of_fold, detector.device, torch.float64)
-        of_fold.require_empty()
-        by_fold[fold] = list(models.values())
+        if of_fold.names():
+            models = level_models("pooled", detector.levels, of_fold, detector.device, torch.float64)
+            of_fold.require_empty()
+            by_fold[fold] = list(models.values())
+    saved.require_empty()
     return by_fold

@@ -29,10 +29,9 @@ from anomaly_lib.detectors.patchcore.memory_bank import (
     MemoryBankBuilder,
 )
 from anomaly_lib.detectors.sampling import select_rows
-from anomaly_lib.detectors.sources import Images
 from anomaly_lib.errors import DataError, ModelFileError
-from anomaly_lib.federated.calibration import Director, sent
-from anomaly_lib.federated.turns import Tensors, Turn
+from anomaly_lib.federated.ends import Director, Site
+from anomaly_lib.federated.turns import Turn
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.progress import Progress, silent
 
@@ -43,34 +42,19 @@ _OVERSAMPLING = 2.0
 _COVERING = ("greedy_coreset", "approx_greedy_coreset")
 
 
-class PatchCoreSite:
-    """One site's end.
+class PatchCoreSite(Site[PatchCore]):
+    """One site's end; see `Site`."""
 
-    Parameters
-    ----------
-    detector
-        Not fitted; with the same parameters, the seed among them, at every site and at the director.
-    images
-        The site's own.
-    turn
-        Where they are among all.
-    """
+    _seen: CalibrationImages | None = None
 
-    def __init__(self, detector: PatchCore, images: Images | torch.Tensor, turn: Turn) -> None:
-        self._detector, self._images, self._turn = detector, images, turn
-        self._seen: CalibrationImages | None = None
-
-    def coreset(self, progress: Progress = silent) -> dict[str, torch.Tensor]:
-        """Return a coreset of this site's patches: rows, places, its covering radius, how many there were.
-
-        Errors are those of `PatchCore.fit`.
-        """
-        detector = self._detector
-        if not len(self._images):
+    def share(self, progress: Progress = silent) -> dict[str, torch.Tensor]:
+        """Return a coreset of this site's patches: rows, places, its covering radius, how many there were."""
+        detector = self.detector
+        if not len(self.images):
             raise DataError("a site without images: leave it out")
         generator = torch.Generator().manual_seed(detector.seed)
         builder = MemoryBankBuilder(self._keep(generator, progress), generator, detector.buffer)
-        self._seen = detector.fill(builder, self._images, self._turn.first, progress)
+        self._seen = detector.fill(builder, self.images, self.turn.first, progress)
         bank = detector.memory_bank_
         index = NeighborIndex(bank.projected)
         radius, patches = 0.0, 0
@@ -85,27 +69,23 @@ class PatchCoreSite:
             "patches": torch.tensor(patches),
         }
 
-    def calibration(self, bank: Tensors, progress: Progress = silent) -> dict[str, torch.Tensor]:
-        """Return the scores of this site's images against the director's `bank` without their own rows.
-
-        Raises
-        ------
-        ModelFileError
-            When it is no bank of this detector.
-        """
-        if self._seen is None:
-            raise DataError("this site has sent no coreset: it comes first")
-        detector, (first, images, _) = self._detector, self._turn
-        saved = SavedTensors(bank)
-        columns, seed = detector.target_embed_dimension, detector.seed
-        detector.take(MemoryBank.restored(saved, columns, seed, detector.device))
-        saved.require_empty()
+    def _left_out_scores(
+        self, model: SavedTensors, extra: SavedTensors, progress: Progress
+    ) -> tuple[np.ndarray, np.ndarray]:
+        detector, (first, images, _) = self.detector, self.turn
+        if self._seen is None:  # in another process than `share`
+            generator = torch.Generator().manual_seed(detector.seed)
+            builder = MemoryBankBuilder(KeepNumber(_first_rows, 1), generator, detector.buffer)
+            self._seen = detector.fill(builder, self.images, first, progress)
+        extra.require_empty()
+        detector.restore_tensors(model)
+        model.require_empty()
         scores = detector.left_out_scores(self._seen, images, first, 0, progress)
-        return sent(np.arange(first, first + images), scores)
+        return np.arange(first, first + images), scores
 
     def _keep(self, generator: torch.Generator, progress: Progress) -> Keep:
         """Return how this site's patches are thinned out."""
-        detector, turn = self._detector, self._turn
+        detector, turn = self.detector, self.turn
 
         def select(projected: torch.Tensor, size: int) -> torch.Tensor:
             return select_rows(projected, size, detector.sampler, generator, progress)
@@ -120,20 +100,15 @@ class PatchCoreSite:
     def _all_features(self, progress: Progress) -> Iterator[torch.Tensor]:
         """Yield the patch features (n, h, w, d) of all images, again where they were too many to keep."""
         assert self._seen is not None
-        if len(self._seen) == len(self._images):
+        if len(self._seen) == len(self.images):
             yield from (features for features, _ in self._seen)
         else:
-            for again in self._detector.features(self._images, progress):
-                yield self._detector.embed(again.maps)
+            for again in self.detector.features(self.images, progress):
+                yield self.detector.embed(again.maps)
 
 
 class PatchCoreDirector(Director[PatchCore]):
-    """The director's end.
-
-    Parameters
-    ----------
-    detector
-        Not fitted; it becomes the merged model.
+    """The director's end; see `Director`.
 
     Attributes
     ----------
@@ -147,36 +122,37 @@ class PatchCoreDirector(Director[PatchCore]):
         self._generator = torch.Generator().manual_seed(detector.seed)
         nothing = torch.zeros(0, detector.target_embed_dimension, device=detector.device)
         self._bank = MemoryBank.of_rows(nothing, self._generator)
-        self._patches = self._images = 0
+        self._patches = 0
 
-    def add_coreset(self, tensors: Tensors, turn: Turn) -> None:
-        """Take in what a site sent, one after the other in the order of the sites.
-
-        Raises
-        ------
-        ModelFileError
-            When it is not what `PatchCoreSite.coreset` returns, of the images of this `turn`.
-        """
-        saved = SavedTensors(tensors)
-        rows = saved.take("rows", None, self.detector.target_embed_dimension).to(self.detector.device)
-        places = saved.take("places", len(rows), 3, dtype=torch.int64).to(self.detector.device)
-        radius = float(saved.take("radius"))
-        patches = int(saved.take("patches", dtype=torch.int64))
-        saved.require_empty()
+    def _add(self, tensors: SavedTensors, turn: Turn) -> None:
+        rows = tensors.take("rows", None, self.detector.target_embed_dimension).to(self.detector.device)
+        places = tensors.take("places", len(rows), 3, dtype=torch.int64).to(self.detector.device)
+        radius = float(tensors.take("radius"))
+        patches = int(tensors.take("patches", dtype=torch.int64))
+        tensors.require_empty()
         within = (turn.first <= places[:, 0]) & (places[:, 0] < turn.first + turn.images)
         if not len(rows) or not within.all() or int(places.min()) < 0 or radius < 0 or patches < len(rows):
             raise ModelFileError("a site's coreset is not one of its images")
         projection = self._bank.projection
         self._bank = self._bank.joined(MemoryBank(rows, places, projection, rows @ projection))
         self._patches += patches
-        self._images = turn.total
         self.covering_radius = max(self.covering_radius, radius) + self._thin_out()
 
-    def bank(self) -> dict[str, torch.Tensor]:
-        """Return the memory bank, for the sites to score their images by."""
+    def _finished(self) -> dict[str, torch.Tensor]:
         self.detector.of_bank(self._bank)
-        self.detector.images_ = self._images
-        return self._bank.tensors()
+        return {}
+
+    def _expected_bytes(self, images: int, shape: tuple[int, int]) -> int:
+        detector = self.detector
+        patches = images * math.prod(self._grid(shape))
+        share = 1.0 if detector.sampler == "identity" else min(1.0, _OVERSAMPLING * detector.coreset)
+        rows = patches * share if detector.coreset <= 1 else min(patches, _OVERSAMPLING * detector.coreset)
+        return math.ceil(rows) * (4 * detector.target_embed_dimension + 24)
+
+    def _grid(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return how many rows and columns of patches an image of this shape has."""
+        embedded = self.detector.embed(self.detector.features_of_batch(torch.zeros(1, 3, *shape)).maps)
+        return embedded.shape[1], embedded.shape[2]
 
     def _thin_out(self) -> float:
         """Bring the bank to its share of the patches so far; return how far what goes is from it at most."""
@@ -191,3 +167,8 @@ class PatchCoreDirector(Director[PatchCore]):
         self._bank = self._bank.chosen(chosen)
         apart = NeighborIndex(self._bank.projected, queries=rows).search(projected)[0]
         return math.sqrt(float(apart.max()))
+
+
+def _first_rows(projected: torch.Tensor, size: int) -> torch.Tensor:
+    """Return the numbers of the first rows: for a bank that nobody looks at."""
+    return torch.arange(size, device=projected.device)

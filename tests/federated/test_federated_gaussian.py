@@ -52,12 +52,12 @@ def sites_of(make: Make, images: torch.Tensor, sizes: Sequence[int], **options: 
 
 def federated(make: Make, images: torch.Tensor, sizes: Sequence[int], **options: Any) -> Gaussian:
     sites = sites_of(make, images, sizes, **options)
-    director = GaussianDirector(make(**options), len(images))
+    director = GaussianDirector(make(**options))
     for site in sites:
-        director.add_statistics(site.statistics())
-    models = director.models()
+        director.add(site.share(), site.turn)
+    merged = director.merged()
     for site in reversed(sites):  # whichever answers first
-        director.add_calibration(site.calibration(models), site._turn)
+        director.add_calibration(site.calibration(merged), site.turn)
     return director.finish()
 
 
@@ -91,7 +91,7 @@ def test_the_merged_model_is_the_pooled_one(
 
 def test_no_features_of_single_images_leave_a_site(make: Make, images: torch.Tensor) -> None:
     (site,) = sites_of(make, images, [len(images)])
-    for name, tensor in site.statistics().items():
+    for name, tensor in site.share().items():
         kind = name.split(".", 2)[2]
         assert kind.split(".")[-1] in ("count", "mean", "scatter", "cubic", "quartic", "position_sum")
         assert len(images) not in tensor.shape
@@ -111,7 +111,7 @@ def test_a_saved_model_learns_on_and_keeps_the_scores_of_the_sites(
 
 
 def damaged(tensors: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor]:
-    name = next(name for name in tensors if name.endswith("pooled.mean"))
+    name = next(name for name in tensors if name.endswith("mean") and tensors[name].ndim)
     tensor = tensors[name]
     changes: dict[str, dict[str, torch.Tensor]] = {
         "nan": {name: tensor * torch.nan},
@@ -127,18 +127,18 @@ def damaged(tensors: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tenso
 @pytest.mark.parametrize("how", ["nan", "shape", "type", "more", "less"])
 def test_what_is_no_such_message_is_refused(make: Make, images: torch.Tensor, how: str) -> None:
     (site,) = sites_of(make, images, [len(images)])
-    director = GaussianDirector(make(), len(images))
+    turn, director = Turn(0, len(images), len(images)), GaussianDirector(make())
     with pytest.raises(ModelFileError):
-        director.add_statistics(damaged(site.statistics(), how))
+        director.add(damaged(site.share(), how), turn)
     with pytest.raises(DataError, match="no site has sent"):
-        director.models()
-    director.add_statistics(site.statistics())
-    models = director.models()
-    if how in ("nan", "shape", "type"):
-        wrong = {name: damaged({"0.pooled.mean": one}, how)["0.pooled.mean"] for name, one in models.items()}
+        director.merged()
+    director.add(site.share(), turn)
+    merged = director.merged()
+    for part in ("model.", "held_out."):
+        wrong = damaged({name: value for name, value in merged.items() if name.startswith(part)}, how)
         with pytest.raises(ModelFileError):
-            site.calibration(wrong)
-    scores = site.calibration(models)
+            site.calibration({**merged, **{f"{part}more": torch.zeros(3)}} if how == "more" else wrong)
+    scores = site.calibration(merged)
     for wrong in (
         {"numbers": scores["numbers"]},
         {**scores, "scores": scores["scores"] * torch.nan},
@@ -146,10 +146,41 @@ def test_what_is_no_such_message_is_refused(make: Make, images: torch.Tensor, ho
         {**scores, "numbers": scores["numbers"] * 0},
     ):
         with pytest.raises(ModelFileError):
-            director.add_calibration(wrong, Turn(0, len(images), len(images)))
+            director.add_calibration(wrong, turn)
 
 
-def test_statistics_come_before_scores(make: Make, images: torch.Tensor) -> None:
+def test_statistics_of_other_images_are_refused_and_leave_no_trace(make: Make, images: torch.Tensor) -> None:
+    sites, director = sites_of(make, images, (20, 11)), GaussianDirector(make())
+    director.add(sites[0].share(), sites[0].turn)
+    for wrong in (Turn(20, 10, 30), Turn(20, 12, 32)):
+        with pytest.raises(ModelFileError, match="images"):
+            director.add(sites[1].share(), wrong)
+    smaller = GaussianSite(make(), F.interpolate(images[20:], size=32), sites[1].turn)
+    with pytest.raises(DataError, match="different sizes"):
+        director.add(smaller.share(), sites[1].turn)
+    assert director.images == 20
+    director.add(sites[1].share(), sites[1].turn)
+    expected = GaussianDirector(make())
+    for site in sites:
+        expected.add(site.share(), site.turn)
+    for name, value in expected.merged().items():
+        assert torch.equal(director.merged()[name], value)
+
+
+def test_a_site_may_answer_in_another_process(make: Make, images: torch.Tensor) -> None:
+    director = GaussianDirector(make())
     (site,) = sites_of(make, images, [len(images)])
-    with pytest.raises(DataError, match="they come first"):
-        site.calibration({})
+    director.add(site.share(), site.turn)
+    merged = director.merged()
+    (other,) = sites_of(make, images, [len(images)])
+    for name, value in site.calibration(merged).items():
+        assert torch.equal(other.calibration(merged)[name], value)
+
+
+@pytest.mark.parametrize("options", [{}, {"fold": None}, {"reduction": "npca", "variance_threshold": 0.8}])
+def test_a_message_a_hundred_times_too_large_is_told(
+    make: Make, images: torch.Tensor, options: dict[str, Any]
+) -> None:
+    (site,) = sites_of(make, images, [len(images)], **options)
+    size = sum(tensor.nbytes for tensor in site.share().values())
+    assert size < GaussianDirector(make(**options)).most_bytes(site.turn, (64, 64)) < 20 * size

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from anomaly_lib import PatchCore, Transform, load_detector, read_category
-from anomaly_lib.errors import DataError, ModelFileError
+from anomaly_lib.errors import ModelFileError
 from anomaly_lib.evaluation.measures import measure
 from anomaly_lib.federated.patchcore import PatchCoreDirector, PatchCoreSite
 from anomaly_lib.federated.shards import round_robin
@@ -53,10 +53,10 @@ def federated(
     sites = [PatchCoreSite(make(**options), part, turn) for part, turn in zip(parts, turns, strict=True)]
     director = PatchCoreDirector(make(**options))
     for site, turn in zip(sites, turns, strict=True):
-        director.add_coreset(site.coreset(), turn)
-    bank = director.bank()
+        director.add(site.share(), turn)
+    merged = director.merged()
     for site, turn in reversed(list(zip(sites, turns, strict=True))):  # whichever answers first
-        director.add_calibration(site.calibration(bank), turn)
+        director.add_calibration(site.calibration(merged), turn)
     return director.finish(), director
 
 
@@ -126,26 +126,43 @@ def test_what_is_no_such_message_is_refused(
     make: Make, images: torch.Tensor, change: dict[str, Callable[[torch.Tensor], torch.Tensor]]
 ) -> None:
     turn = Turn(0, 8, 16)
-    coreset = PatchCoreSite(make(), images[:8], turn).coreset()
+    coreset = PatchCoreSite(make(), images[:8], turn).share()
     wrong = {name: change[name](tensor) if name in change else tensor for name, tensor in coreset.items()}
     director = PatchCoreDirector(make())
     with pytest.raises(ModelFileError):
-        director.add_coreset(wrong, turn)
-    director.add_coreset(coreset, turn)  # nothing is left of the wrong one
-    assert len(director.bank()["memory_bank"]) == int(0.1 * int(coreset["patches"]))
+        director.add(wrong, turn)
+    director.add(coreset, turn)  # nothing is left of the wrong one
+    assert len(director.merged()["model.memory_bank"]) == int(0.1 * int(coreset["patches"]))
 
 
 def test_a_bank_of_another_model_is_refused_by_a_site(make: Make, images: torch.Tensor) -> None:
     turn = Turn(0, 8, 8)
     site = PatchCoreSite(make(), images[:8], turn)
-    with pytest.raises(DataError, match="it comes first"):
-        site.calibration({})
     director = PatchCoreDirector(make())
-    director.add_coreset(site.coreset(), turn)
-    bank = director.bank()
-    for name in ("memory_bank", "image_of", "projection"):
+    director.add(site.share(), turn)
+    merged = director.merged()
+    for name in [name for name, tensor in merged.items() if tensor.ndim]:
         with pytest.raises(ModelFileError):
-            site.calibration({**bank, name: bank[name][:-1]})
+            site.calibration({**merged, name: merged[name][:-1]})
+
+
+def test_a_site_may_answer_in_another_process(make: Make, images: torch.Tensor) -> None:
+    turn, director = Turn(0, 24, 24), PatchCoreDirector(make())
+    site = PatchCoreSite(make(), images, turn)
+    director.add(site.share(), turn)
+    merged = director.merged()
+    answer = PatchCoreSite(make(), images, turn).calibration(merged)
+    for name, value in site.calibration(merged).items():
+        assert torch.equal(answer[name], value)
+
+
+@pytest.mark.parametrize("options", [{}, {"coreset": 40}, {"sampler": "identity"}])
+def test_a_message_a_hundred_times_too_large_is_told(
+    make: Make, images: torch.Tensor, options: dict[str, Any]
+) -> None:
+    turn = Turn(0, 24, 24)
+    size = sum(tensor.nbytes for tensor in PatchCoreSite(make(**options), images, turn).share().values())
+    assert size < PatchCoreDirector(make(**options)).most_bytes(turn, (64, 64)) < 20 * size
 
 
 @pytest.mark.usefixtures("all_cores")
@@ -159,10 +176,10 @@ def test_three_sites_are_as_good_as_their_pooled_images_on_real_parts(shared_dat
         for shard, turn in zip(shards, turns, strict=True)
     ]
     for site, turn in zip(sites, turns, strict=True):
-        director.add_coreset(site.coreset(), turn)
-    bank = director.bank()
+        director.add(site.share(), turn)
+    merged = director.merged()
     for site, turn in zip(sites, turns, strict=True):
-        director.add_calibration(site.calibration(bank), turn)
+        director.add_calibration(site.calibration(merged), turn)
     merged = director.finish()
     pooled = PatchCore(transform=merged.transform).fit(bottle.train_images(merged.transform))
     rows = []
