@@ -152,7 +152,7 @@ def test_what_is_no_such_message_is_refused(make: Make, images: torch.Tensor, ho
 def test_statistics_of_other_images_are_refused_and_leave_no_trace(make: Make, images: torch.Tensor) -> None:
     sites, director = sites_of(make, images, (20, 11)), GaussianDirector(make())
     director.add(sites[0].share(), sites[0].turn)
-    for wrong in (Turn(20, 10, 30), Turn(20, 12, 32)):
+    for wrong in (Turn(20, 5, 25), Turn(20, 40, 60)):
         with pytest.raises(ModelFileError, match="images"):
             director.add(sites[1].share(), wrong)
     smaller = GaussianSite(make(), F.interpolate(images[20:], size=32), sites[1].turn)

@@ -177,9 +177,9 @@ def test_three_sites_are_as_good_as_their_pooled_images_on_real_parts(shared_dat
     ]
     for site, turn in zip(sites, turns, strict=True):
         director.add(site.share(), turn)
-    merged = director.merged()
+    answer = director.merged()
     for site, turn in zip(sites, turns, strict=True):
-        director.add_calibration(site.calibration(merged), turn)
+        director.add_calibration(site.calibration(answer), turn)
     merged = director.finish()
     pooled = PatchCore(transform=merged.transform).fit(bottle.train_images(merged.transform))
     rows = []
