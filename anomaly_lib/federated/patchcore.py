@@ -78,7 +78,9 @@ class PatchCoreSite(Site[PatchCore]):
             builder = MemoryBankBuilder(KeepNumber(_first_rows, 1), generator, detector.buffer)
             self._seen = detector.fill(builder, self.images, first, progress)
         extra.require_empty()
-        detector.restore_tensors(model)
+        detector.take(
+            MemoryBank.restored(model, detector.target_embed_dimension, detector.seed, detector.device)
+        )
         model.require_empty()
         scores = detector.left_out_scores(self._seen, images, first, 0, progress)
         return np.arange(first, first + images), scores
