@@ -106,6 +106,21 @@ class PixelMetrics:
     f1_max: float
     f1_threshold: float
 
+    @classmethod
+    def of(cls, within: "Ranking", full: "Ranking", overlap: Floats, fpr_limit: float) -> "PixelMetrics":
+        """Return them from rankings among the pixels of defective images, and of all.
+
+        `overlap` (k,) is the sum over the regions of the share that is found at each threshold.
+        """
+        return cls(
+            full_pixel_auroc=full.auroc,
+            anomaly_pixel_auroc=within.auroc,
+            aupro=full.area_under(overlap / overlap[-1], fpr_limit),
+            average_precision=full.average_precision,
+            f1_max=full.f1_max,
+            f1_threshold=full.f1_threshold,
+        )
+
 
 def pixel_metrics(maps: ArrayLike, masks: ArrayLike, *, fpr_limit: float = 0.3) -> PixelMetrics:
     """Compare anomaly maps (n, h, w) with masks (n, h, w).
@@ -142,20 +157,13 @@ def pixel_metrics(maps: ArrayLike, masks: ArrayLike, *, fpr_limit: float = 0.3) 
     defective, good = np.flatnonzero(is_defective), np.flatnonzero(~is_defective)
     if not defective.size or masks.all():
         return PixelMetrics(*[np.nan] * 6)
-    scores, weights = _masked_pixels(maps, masks, defective)
+    scores, weights = masked_pixels(maps, masks, defective)
     thresholds, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     overlap = np.cumsum(np.bincount(places, weights)[::-1])
     # Good images come second and alone: neither sort is done twice, and only one copy lives at a time.
     within = Ranking.of(thresholds, counts).against(_unmasked_pixels(maps, masks, defective))
     full = within.against(_unmasked_pixels(maps, masks, good))
-    return PixelMetrics(
-        full_pixel_auroc=full.auroc,
-        anomaly_pixel_auroc=within.auroc,
-        aupro=full.area_under(overlap / overlap[-1], fpr_limit),
-        average_precision=full.average_precision,
-        f1_max=full.f1_max,
-        f1_threshold=full.f1_threshold,
-    )
+    return PixelMetrics.of(within, full, overlap, fpr_limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,11 +201,21 @@ class Ranking:
         """Rank among more normal scores (m,), which must be sorted ascending."""
         alarms = normal.size - np.searchsorted(normal, self.thresholds, side="left")
         alarms_above = normal.size - np.searchsorted(normal, self.thresholds, side="right")
+        return self._against(alarms, alarms_above, normal.size)
+
+    def against_counts(self, normal: Floats, counts: Integers) -> "Ranking":
+        """Rank among more distinct normal scores (m,), ascending, that occur `counts` (m,) times."""
+        below = np.concatenate([[0], np.cumsum(counts)])  # how many there are before each
+        alarms = below[-1] - below[np.searchsorted(normal, self.thresholds, side="left")]
+        alarms_above = below[-1] - below[np.searchsorted(normal, self.thresholds, side="right")]
+        return self._against(alarms, alarms_above, int(below[-1]))
+
+    def _against(self, alarms: Integers, alarms_above: Integers, negatives: int) -> "Ranking":
         return replace(
             self,
             alarms=self.alarms + alarms,
             alarms_above=self.alarms_above + alarms_above,
-            negatives=self.negatives + normal.size,
+            negatives=self.negatives + negatives,
         )
 
     @property
@@ -283,7 +301,7 @@ def _decide(scores: ArrayLike, labels: ArrayLike, threshold: float) -> tuple[flo
     return hits, int(np.count_nonzero(alarms)) - hits, positives, labels.size - positives
 
 
-def _masked_pixels(maps: Floats, masks: Integers, images: Integers) -> tuple[Floats, Floats]:
+def masked_pixels(maps: Floats, masks: Integers, images: Integers) -> tuple[Floats, Floats]:
     """Scores (p,) of the masked pixels of these images, each with weight (p,) one over its region's size."""
     scores, weights = [], []
     for i in images:

@@ -2,17 +2,36 @@
 
 import io
 import math
+import time
 from collections.abc import Mapping
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord
+from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
 
 from anomaly_lib.errors import DataError
 from anomaly_lib.federated.turns import Tensors
 
 _STYPE = "numpy.ndarray"
+# Seconds that a message is of use: what waits for an answer has a limit of its own.
+_LIFETIME = 7 * 86400.0
 _TYPES = ("float32", "float64", "int64")
+
+
+def new_message(content: RecordDict, kind: str, node: int = 0, number: str = "") -> Message:
+    """Return a message for a `node`, made outside of the processes that Flower starts for a run."""
+    metadata = Metadata(
+        run_id=0,
+        message_id=number,
+        src_node_id=0,
+        dst_node_id=node,
+        reply_to_message_id="",
+        group_id="",
+        created_at=time.time(),
+        ttl=_LIFETIME,
+        message_type=kind,
+    )
+    return Message(content=content, metadata=metadata)  # type: ignore[call-overload, no-any-return]
 
 
 def array_record(tensors: Tensors) -> ArrayRecord:

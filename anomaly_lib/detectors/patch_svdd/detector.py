@@ -51,8 +51,6 @@ from anomaly_lib.progress import Progress, silent, track
 # The official code's.
 OFFICIAL_TRANSFORM = Transform(resize=256, square=True, interpolation="bicubic")
 
-# Training images scored at a time for the threshold.
-_SCORED = 8
 # Rows of a memory bank, drawn at random, that an early look at a training makes do with.
 _LOOK_ROWS = 50_000
 
@@ -174,23 +172,29 @@ class PatchSVDD(Detector):
 
     def learn(self, images: Images | torch.Tensor, progress: Progress, watch: Watch) -> np.ndarray | None:
         """Train the encoder on normal `images` (read once and kept as 8 bits) and fill the memory banks."""
-        pixels = self._read(images, progress)
+        pixels = self.read(images, progress)
         mean = mean_image(pixels)
         if self.weights is not None:
             weights = read_official_patch_svdd(Path(self.weights))
         else:
             weights = self._train(pixels, mean, watch, progress)
-        self.patch_banks_ = self._filled_banks(weights, pixels, mean, progress)
-        return self._leave_one_out(pixels, progress) if self.threshold_images else None
+        self.patch_banks_ = self.filled_banks(weights, pixels, mean, progress)
+        chosen = self.threshold_numbers(len(pixels))
+        return (
+            self.patch_banks_.left_out_scores(pixels, chosen, 0, progress) if self.threshold_images else None
+        )
 
     def learn_more(
         self, images: Images | torch.Tensor, calibrate: bool, progress: Progress
     ) -> np.ndarray | None:
         """Add the patches of further images to the memory banks, embedded by the encoder as it is."""
-        pixels = self._read(images, progress, tuple(self.patch_banks_.encoder.mean_image.shape[1:]))
+        pixels = self.read(images, progress, tuple(self.patch_banks_.encoder.mean_image.shape[1:]))
         sampling = Sampling(self.sampler, self.coreset, self.seed)
         self.patch_banks_ = self.patch_banks_.extended(pixels, self.images_, sampling, progress)
-        return self._leave_one_out(pixels, progress, self.images_) if calibrate else None
+        chosen = self.threshold_numbers(len(pixels))
+        return (
+            self.patch_banks_.left_out_scores(pixels, chosen, self.images_, progress) if calibrate else None
+        )
 
     def score_batch(self, images: torch.Tensor) -> Scores:
         """Score images by the product of the maps of both levels.
@@ -237,9 +241,10 @@ class PatchSVDD(Detector):
         """Raise a `DataError` when the size is not that of the mean image."""
         require_size((fitted.size, fitted.size), (asked.size, asked.size))
 
-    def _read(
+    def read(
         self, images: Images | torch.Tensor, progress: Progress, shape: Sequence[int] = ()
     ) -> torch.Tensor:
+        """Return images (n, 3, h, w) uint8; whole pictures in this shape, or in that of the first."""
         batches = track(checked_batches(images), "read", len(images), progress)
         return read_pixels(batches, self.K, whole=self.transform.whole, shape=shape).to(self.device)
 
@@ -247,6 +252,15 @@ class PatchSVDD(Detector):
 
     def _train(self, pixels: torch.Tensor, mean: torch.Tensor, watch: Watch, progress: Progress) -> Weights:
         """Return the weights of an encoder trained on images (n, 3, h, w) uint8."""
+        schedule = Schedule(self.epochs, self.checkpoints, self.checkpoint_every, self.look_every)
+
+        def look(weights: Weights) -> Detector:
+            return self.early(weights, pixels, mean)
+
+        return schedule.run(self.training(pixels, mean, self.seed), pixels, look, watch, progress)
+
+    def training(self, pixels: torch.Tensor, mean: torch.Tensor, seed: int) -> Training:
+        """Return an encoder that is yet to be trained on images (n, 3, h, w) uint8."""
         options = TrainingOptions(
             lambda_value=self.lambda_value,
             D=self.D,
@@ -254,27 +268,22 @@ class PatchSVDD(Detector):
             lr=self.lr,
             batch_size=self.batch_size,
             repeat=self.repeat,
-            seed=self.seed,
+            seed=seed,
             precision=self.precision,
         )
-        schedule = Schedule(self.epochs, self.checkpoints, self.checkpoint_every, self.look_every)
+        return Training(pixels, mean, options)
 
-        def look(weights: Weights) -> Detector:
-            return self._early(weights, pixels, mean)
-
-        return schedule.run(Training(pixels, mean, options), pixels, look, watch, progress)
-
-    def _early(self, weights: Weights, pixels: torch.Tensor, mean: torch.Tensor) -> Detector:
+    def early(self, weights: Weights, pixels: torch.Tensor, mean: torch.Tensor) -> Detector:
         """Return a detector with the encoder as it is now and small memory banks, for an early look."""
         early = self.with_transform(self.transform)
         early.sampler, early.coreset = "random", _LOOK_ROWS
-        early.patch_banks_ = early._filled_banks(weights, pixels, mean, silent)
+        early.patch_banks_ = early.filled_banks(weights, pixels, mean, silent)
         early._calibrate(None)
         return early
 
     # Section 3.4: anomaly maps
 
-    def _filled_banks(
+    def filled_banks(
         self, weights: Weights, pixels: torch.Tensor, mean: torch.Tensor, progress: Progress
     ) -> PatchBanks:
         """Return the memory banks of images (n, 3, h, w) uint8."""
@@ -283,23 +292,13 @@ class PatchSVDD(Detector):
 
     # The threshold, from normal images alone (not in the paper)
 
-    def _leave_one_out(self, pixels: torch.Tensor, progress: Progress, first: int = 0) -> np.ndarray:
-        """Return the scores (n,) of training images, numbered from `first`, against the patches of others.
+    def threshold_numbers(self, images: int) -> torch.Tensor:
+        """Return the numbers (k,) of the images, evenly spread, whose scores the threshold is learned from.
 
-        Only some are scored, evenly spread; it is nan of the others.
+        Of a single image there are none: it has no others to be compared with.
         """
-        if first + len(pixels) == 1:
-            return np.full(1, np.nan, np.float32)
-        number = min(self.threshold_images, len(pixels))
-        numbers = torch.arange(number, device=pixels.device) * len(pixels) // number
-        scores = [
-            self.patch_banks_.maps(pixels[batch], first + batch)["product"].flatten(1).amax(dim=1).cpu()
-            for batch in track(numbers.split(_SCORED), "threshold", len(numbers), progress)
-        ]
-        # Where a small bank has no patches of other images, infinite distances have made nan.
-        of_all = np.full(len(pixels), np.nan, np.float32)
-        of_all[numbers.cpu().numpy()] = torch.cat(scores).nan_to_num_(nan=torch.inf).numpy()
-        return of_all
+        number = min(self.threshold_images, images) if images + self.images_ > 1 else 0
+        return torch.arange(number) * images // max(1, number)
 
     # Saving and loading
 
@@ -322,9 +321,13 @@ class PatchSVDD(Detector):
 
     def restore(self, tensors: SavedTensors, description: Mapping[str, Any], folder: Path) -> None:
         """Take over an encoder and memory banks."""
+        self.restore_tensors(tensors)
+
+    def restore_tensors(self, tensors: SavedTensors) -> None:
+        """Take over what `tensors` returned."""
         mean = tensors.take("mean_image", 3, None, None).to(self.device)
         if min(mean.shape[1:]) < self.K:
-            raise ModelFileError(f"the mean image in {folder} is smaller than a patch: train it again")
+            raise ModelFileError("the mean image is smaller than a patch: train it again")
         own_dimensions = self.D if self.weights is None else None
         encoder = PatchEncoder(saved_weights(tensors, own_dimensions), mean, self.strides)
         banks, numbers = {}, {}
@@ -332,12 +335,10 @@ class PatchSVDD(Detector):
             banks[side] = tensors.take(f"memory_bank_{side}", None, encoder.dimensions).to(self.device)
             numbers[side] = tensors.take(f"patch_numbers_{side}", len(banks[side]), dtype=torch.int64)
             if not len(banks[side]) or int(numbers[side].min()) < 0:
-                raise ModelFileError(f"the memory bank in {folder} is damaged: train it again")
+                raise ModelFileError("the memory bank is damaged: train it again")
         self.patch_banks_ = PatchBanks(encoder, banks, numbers)
         if self.sampler == "identity" and not self.patch_banks_.of_whole_images():
-            raise ModelFileError(
-                f"the memory banks in {folder} are not those of whole images: train it again"
-            )
+            raise ModelFileError("the memory banks are not those of whole images: train it again")
 
 
 def _scores_of(maps: torch.Tensor) -> Scores:

@@ -78,10 +78,20 @@ class PatchEncoder:
 
 def mean_image(pixels: torch.Tensor) -> torch.Tensor:
     """Return the mean (3, h, w) in [0, 1] of images (n, 3, h, w) uint8."""
+    return mean_of_sums(pixel_sums(pixels), len(pixels))
+
+
+def pixel_sums(pixels: torch.Tensor) -> torch.Tensor:
+    """Return the sum (3, h, w) int64 of images (n, 3, h, w) uint8: sums of parts add up to that of all."""
     total = torch.zeros(pixels.shape[1:], dtype=torch.int64, device=pixels.device)
     for image in pixels:
         total += image
-    return (total.double() / (255 * len(pixels))).float()
+    return total
+
+
+def mean_of_sums(sums: torch.Tensor, images: int) -> torch.Tensor:
+    """Return the mean (3, h, w) in [0, 1] of so many images, from their `pixel_sums`."""
+    return (sums.double() / (255 * images)).float()
 
 
 def saved_weights(tensors: SavedTensors, dimensions: int | None) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
 import torch
 
 from anomaly_lib.detectors.patch_svdd.embedding import EMBEDDED, PatchEncoder
@@ -12,6 +13,9 @@ from anomaly_lib.detectors.sampling import Sampler, select_rows
 from anomaly_lib.kernels.neighbors import NeighborIndex
 from anomaly_lib.kernels.patches import spread_scores
 from anomaly_lib.progress import Progress, track
+
+# Training images scored at a time for the threshold.
+_SCORED = 8
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,21 @@ class PatchBanks:
             maps[f"K{side}"] = spread_scores(distances, size, side, self.encoder.strides[side])
         levels = torch.stack(list(maps.values()))
         return maps | {"sum": levels.sum(dim=0), "product": levels.prod(dim=0)}
+
+    def left_out_scores(
+        self, pixels: torch.Tensor, chosen: torch.Tensor, first: int, progress: Progress
+    ) -> np.ndarray:
+        """Return the scores (n,) of training images (n, 3, h, w) uint8 against the patches of others.
+
+        They are numbered from `first` on. Only those `chosen` (k,) are scored; it is nan of the others.
+        """
+        of_all = np.full(len(pixels), np.nan, np.float32)
+        for batch in track(chosen.split(_SCORED) if len(chosen) else (), "threshold", len(chosen), progress):
+            here = batch.to(pixels.device)
+            scores = self.maps(pixels[here], first + here)["product"].flatten(1).amax(dim=1)
+            # Where a small bank has no patches of other images, infinite distances have made nan.
+            of_all[batch.numpy()] = scores.nan_to_num_(nan=torch.inf).cpu().numpy()
+        return of_all
 
     def nearest(self, image: torch.Tensor, row: int, column: int, k: int, side: int) -> list[PatchPlace]:
         """Return the `k` nearest rows to the patch of an image (3, h, w) with this middle, in pixels."""

@@ -1,6 +1,6 @@
 """Training the encoder of Patch SVDD by itself, with the two losses of the paper."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -190,23 +190,29 @@ class Training:
             When it is of other networks.
         """
         state = dict(state)
-        for name, value in state.items():
-            if name != "generator" and (value.dtype != torch.float32 or not value.isfinite().all()):
-                raise ModelFileError(f"the checkpoint's {name} is {value.dtype}, or not finite")
-        self._generator.set_state(state.pop("generator"))
-        networks = _taken(state, "networks.")
+        generator = state.pop("generator")
+        self.take_networks(state)
+        self.take_moments(state)
+        self._generator.set_state(generator)
+        self.epoch, self.losses = epoch, losses
+
+    def take_networks(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on with the networks of what `state` returned; a `ModelFileError` says that they are others."""
+        networks = _below(state, "networks.")
         try:
             self._networks.load_state_dict(networks)
         except RuntimeError as error:
             raise ModelFileError(f"the checkpoint is of other networks: {error}") from error
+
+    def take_moments(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on with the optimizer's moments of what `state` returned; errors as of `take_networks`."""
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in state.items():
-            _, number, moment = name.split(".")
+        for name, value in _below(state, "adam.").items():
+            number, _, moment = name.partition(".")
             moments.setdefault(int(number), {})[moment] = value
         self._require_moments(moments)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.epoch, self.losses = epoch, losses
 
 
 def _part(batch: Batch, part: slice) -> Batch:
@@ -216,6 +222,10 @@ def _part(batch: Batch, part: slice) -> Batch:
     }
 
 
-def _taken(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Take what begins with `prefix` out of `state` and return it without."""
-    return {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
+def _below(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return what begins with `prefix`, by the rest of its name, if it is finite float32."""
+    chosen = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    for name, value in chosen.items():
+        if value.dtype != torch.float32 or not value.isfinite().all():
+            raise ModelFileError(f"the checkpoint's {prefix}{name} is {value.dtype}, or not finite")
+    return chosen
