@@ -1,6 +1,6 @@
 """From a folder to a fitted detector, ours or the official PatchCore's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from anomaly_lib.detectors.official import (
     official_patchcore_parameters,
     read_official_patchcore,
 )
+from anomaly_lib.detectors.parameters import parameter_names
 from anomaly_lib.detectors.patch_svdd import PatchSVDD
 from anomaly_lib.detectors.patch_svdd.checkpoints import CHECKPOINT
 from anomaly_lib.detectors.patchcore import PatchCore
 from anomaly_lib.detectors.patchcore.memory_bank import MemoryBank
-from anomaly_lib.errors import AnomalyError, DataError, ModelFileError, pass_on_lack_of_memory
+from anomaly_lib.errors import AnomalyError, DataError, ModelFileError, ParameterError, pass_on_lack_of_memory
 from anomaly_lib.networks.devices import pick_device
 
 _DETECTORS: dict[str, type[Detector]] = {
@@ -58,6 +59,25 @@ def load_detector(folder: Path | str, *, device: str = "auto", weights: str | No
     kind = _kind(folder, read_description(folder))
     with _without_a_traceback(folder):
         return kind.load(folder, device=device, weights=weights)
+
+
+def new_detector(
+    method: str, parameters: Mapping[str, Any], transform: Mapping[str, Any], *, device: str
+) -> Detector:
+    """Return a detector that is yet to be fitted, with what ``model.json`` says of one.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such method, or its parameters make no sense.
+    """
+    if method not in _DETECTORS:
+        raise ParameterError(f"no method {method!r}: there are {', '.join(_DETECTORS)}")
+    kind = _DETECTORS[method]
+    if odd := sorted(set(parameters) - set(parameter_names(kind))):
+        raise ParameterError(f"{method} has no parameter {odd[0]!r}")
+    given: dict[str, Any] = {**parameters, "transform": Transform(**transform), "device": device}
+    return kind(**given)
 
 
 def require_model(folder: Path, geometry: Geometry) -> None:

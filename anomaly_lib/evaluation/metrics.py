@@ -159,7 +159,7 @@ def pixel_metrics(maps: ArrayLike, masks: ArrayLike, *, fpr_limit: float = 0.3) 
         return PixelMetrics(*[np.nan] * 6)
     scores, weights = masked_pixels(maps, masks, defective)
     thresholds, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    overlap = np.cumsum(np.bincount(places, weights)[::-1])
+    overlap: Floats = np.cumsum(np.bincount(places, weights)[::-1], dtype=np.float64)
     # Good images come second and alone: neither sort is done twice, and only one copy lives at a time.
     within = Ranking.of(thresholds, counts).against(_unmasked_pixels(maps, masks, defective))
     full = within.against(_unmasked_pixels(maps, masks, good))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_lib.evaluation.metrics import PixelMetrics, Ranking, masked_pixels
+from anomaly_lib.evaluation.metrics import Floats, PixelMetrics, Ranking, masked_pixels
 
 # Bits of a float32 score that are dropped: 11 of its 23 bits of mantissa stay, so that scores which differ by
 # less than 1 in 2048 may be counted as one.
@@ -39,9 +39,10 @@ class PixelCounts:
         """Count the scores of anomaly maps (n, h, w), not negative, with masks (n, h, w)."""
         defective = masks.any(axis=(1, 2))
         normal = maps[defective][~masks[defective]]
-        anomalous, weights = np.zeros(0, np.float32), np.zeros(0)
+        anomalous: Floats = np.zeros(0, np.float32)
+        weights: Floats = np.zeros(0)
         if defective.any():
-            anomalous, weights = masked_pixels(maps, masks, np.flatnonzero(defective))
+            anomalous, weights = masked_pixels(maps, masks.view(np.uint8), np.flatnonzero(defective))
         kinds = [_bins(scores) for scores in (maps[~defective].ravel(), normal, anomalous)]
         bins, places = np.unique(np.concatenate(kinds), return_inverse=True)
         edges = np.cumsum([0, *(len(kind) for kind in kinds)])
@@ -72,7 +73,7 @@ class PixelCounts:
         return PixelMetrics.of(within, within.against_counts(scores, good), overlap, FPR_LIMIT)
 
 
-def _bins(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+def _bins(scores: Floats) -> NDArray[np.int64]:
     """Return the leading bits of scores (n,): of numbers that are not negative, they are in their order."""
     positive = np.ascontiguousarray(scores, np.float32) + np.float32(0)  # no negative zero
     return (positive.view(np.uint32) >> _DROPPED).astype(np.int64)
